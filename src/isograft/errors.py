@@ -1,0 +1,21 @@
+"""The three ways a command ends early, each with its exit code."""
+
+from __future__ import annotations
+
+
+class IsograftError(Exception):
+    """Bad usage or bad input: one sentence that says what, where and what to do (exit code 2)."""
+
+    exit_code = 2
+
+
+class LeakageError(IsograftError):
+    """Refused: a figure would rest on images the model, or an ancestor of it, has seen (exit code 3)."""
+
+    exit_code = 3
+
+
+class RunInterrupted(IsograftError):
+    """Stopped by the user after the state was saved; `--resume` continues (exit code 130)."""
+
+    exit_code = 130

@@ -1,0 +1,149 @@
+"""Every option of every verb, defined once: name, type, default, help and bounds.
+
+The command line (`cli.py`), the Python signatures (`isograft.ingest(...)`) and the reference
+documentation are generated from these classes. A field marked `POSITIONAL` is positional on the
+command line; all others are keyword options (`image_size` becomes `--image-size`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+POSITIONAL = {"positional": True}
+
+Auto = Literal["auto"]
+MethodName = Literal["auto", "simclr", "vicreg", "byol", "dino", "mae", "supervised"]
+StrategyName = Literal["auto", "probe", "full", "probe-then-full", "paper"]
+DomainName = Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def parse_duration(text: Any) -> Any:
+    """Turn `90s`, `30m`, `1h30m` or a number of seconds into seconds; `None` stays `None`."""
+    if text is None or isinstance(text, int | float):
+        return text
+    match = _DURATION.fullmatch(str(text).strip().lower())
+    if match is None or not any(match.groups()):
+        raise ValueError(f"'{text}' is not a duration; write for example 90s, 30m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class IngestSettings(Settings):
+    """Decode every image once and write a manifest: one row per image, good or bad."""
+
+    source: tuple[Path, ...] = Field(
+        min_length=1, description="Folders (class per folder, or flat) or image files to read.", json_schema_extra=POSITIONAL
+    )
+    out: Path = Field(description="The manifest to write, ending in .parquet.")
+    labels: Path | None = Field(None, description="CSV with one row per image: labels, groups, sources and any further columns.")
+    path_column: str | None = Field(None, description="CSV column naming the file, with or without folder or extension [default: found].")
+    label_column: str | None = Field(None, description="CSV column holding the class.")
+    group_column: str | None = Field(None, description="CSV column holding what must stay on one side of a split: patient or lesion.")
+    source_column: str | None = Field(None, description="CSV column holding the origin: clinic, scanner or dataset.")
+    where: str | None = Field(None, description="Keep only CSV rows for which this holds, for example \"dataset != 'rosendahl'\".")
+    drop_labels: bool = Field(False, description="Leave the labels out of the manifest, so that it can only serve as an unlabeled pool.")
+    allow_missing: bool = Field(False, description="Go on when CSV and files do not match one to one; what is missing is still listed.")
+    max_megapixels: float = Field(200.0, gt=0, description="Larger images are recorded as too_large and not decoded.")
+    threads: int | None = Field(None, ge=1, description="Decoding threads [default: one per core].")
+
+
+class DataSettings(Settings):
+    """Options shared by the verbs that take DATA: how to read it when it is not a manifest yet."""
+
+    labels: Path | None = Field(None, description="CSV with labels, groups and sources, when DATA is a folder.")
+    path_column: str | None = Field(None, description="CSV column naming the file [default: found].")
+    label_column: str | None = Field(None, description="Column holding the class [default: the manifest's label].")
+    group_column: str | None = Field(None, description="Column holding the patient or lesion [default: the manifest's group].")
+    where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")
+    cache_dir: Path | None = Field(None, description="Folder for decoded images, safe to delete [default: ~/.cache/isograft].")
+    threads: int | None = Field(None, ge=1, description="Threads for decoding and augmentation [default: one per core].")
+
+
+class TrainingSettings(DataSettings):
+    """Options shared by pretrain and finetune."""
+
+    data: str = Field(description="A manifest, a class-per-folder tree, a flat folder or a CSV.", json_schema_extra=POSITIONAL)
+    out: Path = Field(description="The model folder to write; it must not exist yet.")
+    backbone: str = Field("auto", description="Any timm model name, or alzubaidi_dcnn, the network of the paper.")
+    backbone_arg: tuple[str, ...] = Field((), description="Argument of the backbone as key=value, for example width=8; repeatable.")
+    image_size: int | Auto = Field("auto", ge=8, le=2048, description="Side of the square the network sees, in pixels.")
+    epochs: int | Auto = Field("auto", ge=1, description="Passes over the training images.")
+    max_time: Duration | None = Field(None, description="Wall-clock bound of the training, for example 30m.")
+    batch_size: int | Auto = Field("auto", ge=2, description="Images per step.")
+    lr: float | Auto = Field("auto", gt=0, description="Peak learning rate of the backbone.")
+    domain: DomainName = Field("auto", description="Preset of image variations that leave the meaning unchanged.")
+    precision: PrecisionName = Field("auto", description="Arithmetic of the network; auto measures which is faster here.")
+    seed: int = Field(0, ge=0, description="Seed of every draw: same seed, plan and machine give the same bytes.")
+    resume: bool = Field(False, description="Continue the interrupted run in --out; nothing else may change.")
+
+
+class PretrainSettings(TrainingSettings):
+    """Train a network on unlabeled images of your own domain."""
+
+    method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
+    init: str = Field("scratch", description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
+
+
+class FinetuneSettings(TrainingSettings):
+    """Train a classifier on few labeled images, from any start."""
+
+    init: str = Field(description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
+    val: str | None = Field(None, description="Labeled data for validation, in place of a split drawn from DATA.")
+    strategy: StrategyName = Field("auto", description="Train the head only, everything, head first then everything, or as in the paper.")
+    labels_per_class: int | None = Field(None, ge=1, description="Use only this many training labels per class; smaller draws are inside larger ones.")
+    test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of the groups held out for evaluate.")
+    val_fraction: float | Auto = Field("auto", ge=0, lt=1, description="Share of the training groups used to choose when to stop.")
+
+
+class EvaluateSettings(DataSettings):
+    """Score a classifier on images it has never seen, or refuse."""
+
+    model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
+    data: str | None = Field(
+        None, description="Labeled data [default: the model's own held-out test split].", json_schema_extra=POSITIONAL
+    )
+    out: Path = Field(description="The folder to write: metrics.json, predictions and report.html.")
+    allow_leakage: bool = Field(False, description="Score seen images too; every output is stamped as leaked.")
+
+
+class PredictSettings(DataSettings):
+    """Classify images: one row per input, whatever its state."""
+
+    model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
+    input: str = Field(description="An image file, a folder, a CSV or a manifest.", json_schema_extra=POSITIONAL)
+    out: Path = Field(description="The table to write, ending in .csv or .parquet.")
+
+    @model_validator(mode="after")
+    def _table_format(self) -> PredictSettings:
+        if self.out.suffix.lower() not in {".csv", ".parquet"}:
+            raise ValueError(f"--out {self.out} must end in .csv or .parquet")
+        return self
+
+
+class ShowSettings(Settings):
+    """Print a model's lineage, its plan with reasons, and its figures."""
+
+    model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
+
+
+class DemoSettings(Settings):
+    """Run the whole story on built-in synthetic images: minutes on two cores, no network."""
+
+    out: Path = Field(Path("isograft-demo"), description="The folder to write.")
+    seed: int = Field(0, ge=0, description="Seed of the synthetic images and of every run.")
