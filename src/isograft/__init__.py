@@ -1,0 +1,46 @@
+"""Isograft: same-domain transfer learning for medical images with few labels.
+
+Every verb of the command line is a function here, with the same names and arguments:
+`isograft.ingest`, `pretrain`, `finetune`, `evaluate`, `predict`, `show` and `demo`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+from isograft._version import __version__
+from isograft.errors import IsograftError, LeakageError, RunInterrupted
+from isograft.verbs import VERBS
+
+_LAZY = {"Manifest": "isograft.data.manifest", "Model": "isograft.model"}
+
+globals().update({name: verb.function() for name, verb in VERBS.items()})
+
+__all__ = ["IsograftError", "LeakageError", "Manifest", "Model", "RunInterrupted", "__version__", *VERBS]
+
+
+class _Package(ModuleType):
+    """A module in which a submodule does not hide the verb of the same name (`isograft.evaluate` stays the function)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in VERBS and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'isograft' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
