@@ -1,0 +1,1 @@
+"""How well a classifier does: figures from labels and probabilities, with numpy and scipy only."""
