@@ -104,7 +104,7 @@ def _signature(verb: Verb) -> inspect.Signature:
     for name, field in ordered_fields(verb.settings):
         kind = inspect.Parameter.POSITIONAL_ONLY if positional(field) else inspect.Parameter.KEYWORD_ONLY
         default, hint = _token_default(field)
-        annotation: Any = Annotated[hint, _parameter(name, field)]  # type: ignore[valid-type]
+        annotation: Any = Annotated[hint, _parameter(name, field)]
         parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
     return inspect.Signature(parameters)
 

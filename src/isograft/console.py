@@ -29,6 +29,11 @@ def warn(text: str) -> None:
     _emit(f"warning: {text}", "yellow")
 
 
+def result(text: str) -> None:
+    """Print what the user asked for on stdout, so that it can be piped; everything else goes to stderr."""
+    print(text, flush=True)
+
+
 def duration(seconds: float) -> str:
     """Write seconds the way people read them: `0.4s`, `12s`, `3m20s`, `2h05m`."""
     if seconds < 10:

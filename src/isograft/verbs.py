@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from isograft import settings as s
 from isograft.errors import IsograftError
-from isograft.options import choices, default_text, ordered_fields, positional, python_type, repeatable, sentence
+from isograft.options import ordered_fields, positional, python_type, repeatable, sentence
 
 
 class SourceText(str):
@@ -106,20 +106,10 @@ class Verb:
     def documentation(self) -> str:
         """The docstring of the Python function (Google style)."""
         lines = [self.summary, "", "Args:"]
-        lines += [f"    {name}: {option_help(field)}" for name, field in ordered_fields(self.settings)]
+        lines += [f"    {name}: {field.description}" for name, field in ordered_fields(self.settings)]
         lines += ["", "Returns:", f"    {self.about}", "", "Raises:"]
         lines.append("    IsograftError: An option or the input is wrong; the message says what, where and what to do.")
         return "\n".join(lines) + "\n"
-
-
-def option_help(field: FieldInfo) -> str:
-    """The help of an option with its choices and its default."""
-    text = field.description or ""
-    if words := choices(field):
-        text += f" One of: {', '.join(words)}."
-    if (default := default_text(field)) is not None:
-        text += f" Default: {default}."
-    return text
 
 
 def _plain(value: Any, field: FieldInfo | None) -> Any:

@@ -1,0 +1,279 @@
+"""Same-domain transfer learning for medical images with few labels. Generated from the settings: run `make docs`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from polars import DataFrame
+
+from isograft._version import __version__ as __version__
+from isograft.data.manifest import Manifest as Manifest
+from isograft.errors import IsograftError as IsograftError
+from isograft.errors import LeakageError as LeakageError
+from isograft.errors import RunInterrupted as RunInterrupted
+from isograft.model import Model as Model
+
+def ingest(
+    source: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    labels: str | Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    source_column: str | None = None,
+    where: str | None = None,
+    drop_labels: bool = False,
+    allow_missing: bool = False,
+    max_megapixels: float = 200.0,
+    threads: int | None = None,
+) -> Manifest:
+    """Decode every image once and write a manifest: one row per image, good or bad.
+
+    Args:
+        source: Folders (class per folder, or flat) or image files to read.
+        out: The manifest to write, ending in .parquet.
+        labels: CSV with one row per image: labels, groups, sources and any further columns.
+        path_column: CSV column naming the file, with or without folder or extension [default: found].
+        label_column: CSV column holding the class.
+        group_column: CSV column holding what must stay on one side of a split: patient or lesion.
+        source_column: CSV column holding the origin: clinic, scanner or dataset.
+        where: Keep only CSV rows for which this holds, for example "dataset != 'rosendahl'".
+        drop_labels: Leave the labels out of the manifest, so that it can only serve as an unlabeled pool.
+        allow_missing: Go on when CSV and files do not match one to one; what is missing is still listed.
+        max_megapixels: Larger images are recorded as too_large and not decoded.
+        threads: Decoding threads [default: one per core].
+
+    Returns:
+        The manifest written.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def pretrain(
+    data: str | Path | Manifest,
+    *,
+    out: str | Path,
+    method: Literal["auto", "simclr", "vicreg", "byol", "dino", "mae", "supervised"] = "auto",
+    init: str | Path | Model = "scratch",
+    labels: str | Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    where: str | None = None,
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+    backbone: str = "auto",
+    backbone_arg: str | Sequence[str] = (),
+    image_size: int | Literal["auto"] = "auto",
+    epochs: int | Literal["auto"] = "auto",
+    max_time: float | str | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    lr: float | Literal["auto"] = "auto",
+    domain: Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    seed: int = 0,
+    resume: bool = False,
+) -> Model:
+    """Train a network on unlabeled images of your own domain.
+
+    Args:
+        data: A manifest, a class-per-folder tree, a flat folder or a CSV.
+        out: The model folder to write; it must not exist yet.
+        method: Self-supervised method, or supervised on --label-column.
+        init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
+        labels: CSV with labels, groups and sources, when DATA is a folder.
+        path_column: CSV column naming the file [default: found].
+        label_column: Column holding the class [default: the manifest's label].
+        group_column: Column holding the patient or lesion [default: the manifest's group].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
+        threads: Threads for decoding and augmentation [default: one per core].
+        backbone: Any timm model name, or alzubaidi_dcnn, the network of the paper.
+        backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
+        image_size: Side of the square the network sees, in pixels.
+        epochs: Passes over the training images.
+        max_time: Wall-clock bound of the training, for example 30m.
+        batch_size: Images per step.
+        lr: Peak learning rate of the backbone.
+        domain: Preset of image variations that leave the meaning unchanged.
+        precision: Arithmetic of the network; auto measures which is faster here.
+        seed: Seed of every draw: same seed, plan and machine give the same bytes.
+        resume: Continue the interrupted run in --out; nothing else may change.
+
+    Returns:
+        The model written.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def finetune(
+    data: str | Path | Manifest,
+    *,
+    init: str | Path | Model,
+    out: str | Path,
+    val: str | Path | Manifest | None = None,
+    strategy: Literal["auto", "probe", "full", "probe-then-full", "paper"] = "auto",
+    labels_per_class: int | None = None,
+    test_fraction: float = 0.2,
+    val_fraction: float | Literal["auto"] = "auto",
+    labels: str | Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    where: str | None = None,
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+    backbone: str = "auto",
+    backbone_arg: str | Sequence[str] = (),
+    image_size: int | Literal["auto"] = "auto",
+    epochs: int | Literal["auto"] = "auto",
+    max_time: float | str | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    lr: float | Literal["auto"] = "auto",
+    domain: Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    seed: int = 0,
+    resume: bool = False,
+) -> Model:
+    """Train a classifier on few labeled images, from any start.
+
+    Args:
+        data: A manifest, a class-per-folder tree, a flat folder or a CSV.
+        init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
+        out: The model folder to write; it must not exist yet.
+        val: Labeled data for validation, in place of a split drawn from DATA.
+        strategy: Train the head only, everything, head first then everything, or as in the paper.
+        labels_per_class: Use only this many training labels per class; smaller draws are inside larger ones.
+        test_fraction: Share of the groups held out for evaluate.
+        val_fraction: Share of the training groups used to choose when to stop.
+        labels: CSV with labels, groups and sources, when DATA is a folder.
+        path_column: CSV column naming the file [default: found].
+        label_column: Column holding the class [default: the manifest's label].
+        group_column: Column holding the patient or lesion [default: the manifest's group].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
+        threads: Threads for decoding and augmentation [default: one per core].
+        backbone: Any timm model name, or alzubaidi_dcnn, the network of the paper.
+        backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
+        image_size: Side of the square the network sees, in pixels.
+        epochs: Passes over the training images.
+        max_time: Wall-clock bound of the training, for example 30m.
+        batch_size: Images per step.
+        lr: Peak learning rate of the backbone.
+        domain: Preset of image variations that leave the meaning unchanged.
+        precision: Arithmetic of the network; auto measures which is faster here.
+        seed: Seed of every draw: same seed, plan and machine give the same bytes.
+        resume: Continue the interrupted run in --out; nothing else may change.
+
+    Returns:
+        The classifier written.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def evaluate(
+    model: str | Path | Model,
+    data: str | Path | Manifest | None = None,
+    *,
+    out: str | Path,
+    allow_leakage: bool = False,
+    labels: str | Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    where: str | None = None,
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Score a classifier on images it has never seen, or refuse.
+
+    Args:
+        model: The model folder.
+        data: Labeled data [default: the model's own held-out test split].
+        out: The folder to write: metrics.json, predictions and report.html.
+        allow_leakage: Score seen images too; every output is stamped as leaked.
+        labels: CSV with labels, groups and sources, when DATA is a folder.
+        path_column: CSV column naming the file [default: found].
+        label_column: Column holding the class [default: the manifest's label].
+        group_column: Column holding the patient or lesion [default: the manifest's group].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
+        threads: Threads for decoding and augmentation [default: one per core].
+
+    Returns:
+        The metrics, as in metrics.json.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def predict(
+    model: str | Path | Model,
+    input: str | Path | Manifest,
+    *,
+    out: str | Path,
+    labels: str | Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+    where: str | None = None,
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+) -> DataFrame:
+    """Classify images: one row per input, whatever its state.
+
+    Args:
+        model: The model folder.
+        input: An image file, a folder, a CSV or a manifest.
+        out: The table to write, ending in .csv or .parquet.
+        labels: CSV with labels, groups and sources, when DATA is a folder.
+        path_column: CSV column naming the file [default: found].
+        label_column: Column holding the class [default: the manifest's label].
+        group_column: Column holding the patient or lesion [default: the manifest's group].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
+        threads: Threads for decoding and augmentation [default: one per core].
+
+    Returns:
+        The table written: one row per input.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def show(
+    model: str | Path | Model,
+) -> str:
+    """Print a model's lineage, its plan with reasons, and its figures.
+
+    Args:
+        model: The model folder.
+
+    Returns:
+        The text printed.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def demo(
+    *,
+    out: str | Path = ...,
+    seed: int = 0,
+) -> DataFrame:
+    """Run the whole story on built-in synthetic images: minutes on two cores, no network.
+
+    Args:
+        out: The folder to write.
+        seed: Seed of the synthetic images and of every run.
+
+    Returns:
+        One row per start: pretrained and scratch, with test figures.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
