@@ -1,0 +1,118 @@
+"""Decode many files in threads, keeping what a manifest needs and no pixels."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from cv2.utils import logging
+from numpy.typing import NDArray
+
+from isograft.data.hashing import THUMBNAIL, perceptual_hashes, pixel_hash, thumbnail
+from isograft.data.readers import ReadError, read_image, to_rgb8
+
+CHUNK = 32
+
+
+class Facts(NamedTuple):
+    """What ingest keeps of one image; the field names are manifest columns. Where `status` is not `ok`, all else is None."""
+
+    width: int | None
+    height: int | None
+    channels: int | None
+    bits: int | None
+    pixel_hash: str | None
+    perceptual_hash: int | None
+    status: str
+    reason: str | None
+
+
+def core_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """One OpenCV thread per caller, and no log lines about broken files: each of them is reported by its row."""
+    threads = cv2.getNumThreads()
+    level = logging.getLogLevel()
+    cv2.setNumThreads(1)
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+        logging.setLogLevel(level)
+
+
+def decode_all(paths: Sequence[str], max_pixels: int, threads: int, advance: Callable[[int], None]) -> list[Facts]:
+    """Decode every file once.
+
+    OpenCV and hashlib release the GIL. Files go to the threads in chunks, so that the queue costs nothing per file
+    and the perceptual hashes of a chunk share one matrix product.
+
+    Args:
+        paths: The files.
+        max_pixels: Larger images are not decoded.
+        threads: Number of threads.
+        advance: Told how many more files are done; called from this thread.
+
+    Returns:
+        One `Facts` per file, in order.
+    """
+    stop = threading.Event()
+    size = max(1, min(CHUNK, -(-len(paths) // threads)))
+    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
+    results: list[list[Facts]] = [[]] * len(chunks)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
+    with quiet_opencv():
+        try:
+            places: dict[Future[list[Facts]], int] = {
+                pool.submit(_decode_chunk, chunk, max_pixels, stop): place for place, chunk in enumerate(chunks)
+            }
+            for future in as_completed(places):
+                results[places[future]] = future.result()
+                advance(len(chunks[places[future]]))
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [facts for chunk in results for facts in chunk]
+
+
+def _decode_chunk(paths: Sequence[str], max_pixels: int, stop: threading.Event) -> list[Facts]:
+    rows: list[Facts] = []
+    good: list[int] = []
+    thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    for path in paths:
+        if stop.is_set():
+            break
+        try:
+            rows.append(_decode_one(path, max_pixels, thumbnails[len(good)]))
+        except ReadError as error:
+            rows.append(Facts(None, None, None, None, None, None, error.status, error.reason))
+            continue
+        except Exception as error:
+            error.add_note(f"while reading {path}")
+            raise
+        good.append(len(rows) - 1)
+    for place, value in zip(good, perceptual_hashes(thumbnails[: len(good)]).tolist(), strict=True):
+        rows[place] = rows[place]._replace(perceptual_hash=value)
+    return rows
+
+
+def _decode_one(path: str, max_pixels: int, small: NDArray[np.uint8]) -> Facts:
+    """Read one image and leave its thumbnail in `small`."""
+    pixels = read_image(path, max_pixels)
+    array = pixels.array
+    shrunk = thumbnail(array if array.dtype == np.uint8 else to_rgb8(array))  # type: ignore[arg-type]
+    small[...] = shrunk if shrunk.ndim == 3 else shrunk[..., None]
+    height, width = array.shape[:2]
+    channels = 1 if array.ndim == 2 else 3
+    return Facts(width, height, channels, pixels.bits, pixel_hash(array), None, "ok", pixels.note or None)

@@ -1,0 +1,200 @@
+"""The `ingest` verb: decode every image once and write a manifest, one row per image, good or bad."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from isograft import console
+from isograft.data.decode import Facts, core_count, decode_all
+from isograft.data.files import ImageFile, Listing, find_images, folder_labels
+from isograft.data.manifest import SCHEMA, Manifest, arrange, relative_uri
+from isograft.data.selection import holds
+from isograft.data.tables import CONFLICTING, REPEATED, UNLISTED, FileIndex, Problems, Table, match, read_table
+from isograft.errors import IsograftError
+from isograft.settings import IngestSettings
+
+ROLES = ("label", "group", "source", "split")
+SAME_PIXELS = "sets of identical images with conflicting labels"
+
+
+def ingest(settings: IngestSettings) -> Manifest:
+    """Read images and write the manifest `settings.out`; an existing one is replaced.
+
+    Raises:
+        IsograftError: A source cannot be read or has no images, CSV and files do not match (unless `allow_missing`),
+            or the manifest cannot be written.
+    """
+    if settings.out.suffix.lower() != ".parquet":
+        raise IsograftError(f"--out {settings.out} must end in .parquet")
+    manifest = read_sources(settings, find_images(settings.source))
+    manifest.write(settings.out)
+    console.say(f"Wrote {settings.out}: {describe(manifest)}")
+    return manifest
+
+
+def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool = False) -> Manifest:
+    """Decode the files of a listing into a manifest for `settings.out`, without writing it.
+
+    Args:
+        settings: All options of ingest.
+        listing: The image files.
+        listed_only: The CSV alone says which files are meant: files without a row are none of our business.
+    """
+    images, table = _tabulate(settings, listing, listed_only)
+    with console.Progress(len(images), "Reading images") as progress:
+        facts = decode_all([image.path for image in images], int(settings.max_megapixels * 1e6), _threads(settings), progress.advance)
+    manifest = Manifest(_assemble(settings, images, facts, table), settings.out)
+    manifest = _settle_conflicts(manifest, settings.allow_missing)
+    if settings.drop_labels:
+        dropped = [settings.label_column] if settings.label_column and settings.label_column not in SCHEMA else []
+        manifest = Manifest(manifest.frame.with_columns(label=pl.lit(None, pl.String)).drop(dropped, strict=False), manifest.path)
+    report_unusable(manifest)
+    return manifest
+
+
+def describe(manifest: Manifest) -> str:
+    """One line on what a manifest holds."""
+    usable = manifest.usable()
+    parts = [f"{len(usable):,} of {len(manifest):,} images usable"]
+    if manifest.classes():
+        counts = Counter(label for label in usable.labels() if label is not None)
+        parts.append(", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())[:12]))
+        if len(counts) > 12:
+            parts.append(f"{len(counts)} classes in all")
+    else:
+        parts.append("no labels")
+    groups = manifest.frame["group"].drop_nulls().n_unique()
+    return "; ".join([*parts, *([f"{groups:,} groups"] if groups else [])])
+
+
+def report_unusable(manifest: Manifest) -> None:
+    """Warn about the rows whose image cannot be used: how many, of what kind, and the first names."""
+    bad = manifest.frame.filter(pl.col("status") != "ok")
+    if not bad.height:
+        return
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(bad["status"]).items()))
+    names = ", ".join(f"{uri} ({reason})" for uri, reason in bad.select("uri", "reason").head(3).rows())
+    more = f" and {bad.height - 3:,} more" if bad.height > 3 else ""
+    console.warn(f"{bad.height:,} of {len(manifest):,} images cannot be used and never will be ({kinds}): {names}{more}")
+
+
+def _threads(settings: IngestSettings) -> int:
+    return settings.threads or core_count()
+
+
+def _tabulate(settings: IngestSettings, listing: Listing, listed_only: bool) -> tuple[list[ImageFile], pl.DataFrame]:
+    """The files to read, and for each of them its label, group, source, split and further columns."""
+    images = listing.images
+    from_folders = folder_labels(images)
+    frame = pl.DataFrame(
+        {
+            "uri": [image.relative for image in images],
+            "label": [label for label, _ in from_folders],
+            "group": [None] * len(images),
+            "source": [Path(image.root).name for image in images],
+            "split": [split for _, split in from_folders],
+        },
+        schema=dict.fromkeys(("uri", *ROLES), pl.String),
+    )
+    if settings.labels is None:
+        for role in ("path", "label", "group", "source"):
+            if getattr(settings, f"{role}_column") is not None:
+                raise IsograftError(f"--{role}-column names a column of a CSV; pass the CSV with --labels")
+        keep = holds(frame, settings.where, "the images") if settings.where else None
+    else:
+        frame, keep = _join(settings, settings.labels, images, frame, listed_only)
+    others = [path for path in listing.others if settings.labels is None or path != os.path.abspath(settings.labels)]  # noqa: PTH100
+    if others and not listed_only:
+        console.say(f"{len(others):,} files that are no images were left out, such as {Path(others[0]).name}")
+    if keep is not None:
+        images = [image for image, wanted in zip(images, keep, strict=True) if wanted]
+        frame = frame.filter(keep)
+    if not images:
+        raise IsograftError(f'no image is left: --where "{settings.where}" holds for none of them')
+    return images, frame
+
+
+def _join(
+    settings: IngestSettings, path: Path, images: Sequence[ImageFile], folders: pl.DataFrame, listed_only: bool
+) -> tuple[pl.DataFrame, pl.Series]:
+    """The CSV's columns for each file, and which files to keep."""
+    files = FileIndex(images, path.parent)
+    named = {"label": settings.label_column, "group": settings.group_column, "source": settings.source_column, "split": None}
+    table = read_table(path, files, settings.path_column, named)
+    wanted = holds(table.frame, settings.where, str(path)) if settings.where else pl.repeat(True, table.frame.height, eager=True)
+    rows, unwanted, problems = match(table, files, images, wanted)
+    if listed_only or (settings.where and settings.allow_missing):
+        unwanted |= {index for index, row in enumerate(rows) if row is None}
+    if listed_only:
+        problems.found.pop(UNLISTED, None)
+    _settle(problems, settings.allow_missing, str(path))
+    frame = _columns(table, rows, folders)
+    if CONFLICTING in problems.found:
+        frame = _without_label(frame, table, files)
+    return frame, pl.Series([index not in unwanted for index in range(len(images))], dtype=pl.Boolean)
+
+
+def _columns(table: Table, rows: Sequence[int | None], folders: pl.DataFrame) -> pl.DataFrame:
+    """The table's cells in file order; roles the table does not fill keep what the folders say."""
+    taken = {column for role, column in table.roles.items() if column == role}
+    renamed = {name: f"csv_{name}" for name in table.frame.columns if name in SCHEMA and name not in taken}
+    roles = [series.alias(role) for role in ROLES if (series := table.role(role)) is not None]
+    known = {series.name for series in roles}
+    cells = table.frame.drop(taken).rename(renamed, strict=False).with_columns(roles, __row=pl.int_range(table.frame.height))
+    base = folders.drop(known).with_columns(__row=pl.Series(rows, dtype=pl.Int64))
+    return base.join(cells, on="__row", how="left", maintain_order="left").drop("__row")
+
+
+def _without_label(frame: pl.DataFrame, table: Table, files: FileIndex) -> pl.DataFrame:
+    """Take the label from files whose rows disagree on it: none of them can be trusted."""
+    label = table.role("label")
+    seen: dict[int, set[str | None]] = {}
+    for cell, name in zip(table.frame[table.path_column], label if label is not None else (), strict=True):
+        for index in files.find(cell):
+            seen.setdefault(index, set()).add(name)
+    disputed = [len(seen.get(index, ())) > 1 for index in range(frame.height)]
+    return frame.with_columns(label=pl.when(pl.Series(disputed)).then(None).otherwise(pl.col("label")))
+
+
+def _assemble(settings: IngestSettings, images: Sequence[ImageFile], facts: Sequence[Facts], table: pl.DataFrame) -> pl.DataFrame:
+    """All columns of the manifest, sorted by uri."""
+    folder = os.path.abspath(settings.out.parent)  # noqa: PTH100
+    kinds = {name: SCHEMA[name] for name in Facts._fields}
+    read = pl.DataFrame(list(facts), schema=kinds, orient="row").with_columns(id=pl.col("pixel_hash").str.head(16))
+    uris = pl.Series("uri", [relative_uri(image.path, folder) for image in images], pl.String)
+    return arrange(pl.concat([table.with_columns(uris), read], how="horizontal")).sort("uri")
+
+
+def _settle_conflicts(manifest: Manifest, allowed: bool) -> Manifest:
+    """Identical pixels under different labels are an error, or lose their labels where that is allowed."""
+    labeled = manifest.frame.filter(pl.col("label").is_not_null() & pl.col("pixel_hash").is_not_null())
+    disputed = labeled.filter(pl.col("label").n_unique().over("pixel_hash") > 1)
+    if not disputed.height:
+        return manifest
+    problems = Problems()
+    named = pl.concat_str("uri", pl.lit(" ("), "label", pl.lit(")"))
+    problems.add(SAME_PIXELS, disputed.group_by("pixel_hash", maintain_order=True).agg(name=named.str.join(" = "))["name"])
+    _settle(problems, allowed, "the images")
+    hit = pl.col("pixel_hash").is_in(disputed["pixel_hash"].unique().to_list())
+    note = pl.concat_str("reason", pl.lit("label removed: identical pixels have another label"), separator="; ", ignore_nulls=True)
+    frame = manifest.frame.with_columns(
+        reason=pl.when(hit).then(note).otherwise(pl.col("reason")), label=pl.when(hit).then(None).otherwise(pl.col("label"))
+    )
+    return Manifest(frame, manifest.path)
+
+
+def _settle(problems: Problems, allowed: bool, where: str) -> None:
+    """Warn of what does not fit, or refuse."""
+    if not problems:
+        return
+    if allowed:
+        lost = " (they lose their labels)" if CONFLICTING in problems.found or SAME_PIXELS in problems.found else ""
+        first = " (the first row counts)" if REPEATED in problems.found else ""
+        console.warn(f"{where}: {problems}{lost}{first}")
+    else:
+        raise IsograftError(f"{where}: {problems}; correct this, or go on without them with ingest --allow-missing")

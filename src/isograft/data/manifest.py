@@ -1,0 +1,191 @@
+"""The manifest: one row per image file, good or bad, with everything later stages need to know about it."""
+
+# ruff: noqa: PTH100, PTH118
+# Paths stay text here: there may be millions, and links stay as the user wrote them (Path.resolve follows them).
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isograft.errors import IsograftError
+
+SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "uri": pl.String(),
+    "width": pl.Int32(),
+    "height": pl.Int32(),
+    "channels": pl.Int8(),
+    "bits": pl.Int8(),
+    "label": pl.String(),
+    "group": pl.String(),
+    "source": pl.String(),
+    "split": pl.String(),
+    "pixel_hash": pl.String(),
+    "perceptual_hash": pl.UInt64(),
+    "status": pl.String(),
+    "reason": pl.String(),
+}
+"""Columns every manifest has, in this order; further columns follow as they are.
+
+`id` is the first 16 hexadecimal digits of `pixel_hash`. `width` and `height` are those of the image after EXIF
+rotation. `bits` are those the values really use. Where `status` is not `ok`, `reason` says why, and the id, hashes
+and sizes are null; where it is `ok`, `reason` is a note or null.
+"""
+
+STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
+
+_SPECIAL = re.compile("[%#\udc80-\udcff]")
+
+
+def encode_uri(path: str) -> str:
+    """A path as a uri: `%`, `#` (reserved for frames and tiles) and undecodable bytes are percent-encoded."""
+    return _SPECIAL.sub(lambda found: "".join(f"%{byte:02X}" for byte in os.fsencode(found.group())), path)
+
+
+def decode_uri(uri: str) -> str:
+    """The path of a uri without its `#` part: the inverse of `encode_uri`."""
+    path = uri.partition("#")[0]
+    return os.fsdecode(unquote_to_bytes(path)) if "%" in path else path
+
+
+def relative_uri(path: str, folder: str) -> str:
+    """The uri of an absolute path: relative with `/` where it lies below `folder`, else absolute."""
+    inside = path.startswith(folder.rstrip(os.sep) + os.sep)
+    return encode_uri((os.path.relpath(path, folder) if inside else path).replace(os.sep, "/"))
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A table of images.
+
+    Attributes:
+        frame: The columns of `SCHEMA`, then any further ones.
+        path: The Parquet file it came from; relative uris start at its folder (at the working folder if None).
+    """
+
+    frame: pl.DataFrame
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path | str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            IsograftError: There is no such file, or it is not a manifest.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise IsograftError(f"there is no manifest at {path}; write one with: isograft ingest FOLDER --out {path}")
+        try:
+            frame = pl.read_parquet(path, use_pyarrow=False)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise IsograftError(f"{path} cannot be read as a Parquet manifest ({error}); write it again with isograft ingest") from None
+        missing = [name for name in SCHEMA if name not in frame.columns]
+        if missing:
+            raise IsograftError(f"{path} is not a manifest: it has no column {', '.join(missing)}; write one with isograft ingest")
+        return cls(arrange(frame), path)
+
+    def write(self, path: Path | str) -> None:
+        """Write atomically: the file is either the old one or the whole new one. Relative uris are moved along."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        frame = arrange(self._uris_seen_from(path))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as stream:
+                frame.write_parquet(stream, compression="zstd")
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise IsograftError(f"the manifest {path} cannot be written: {error.strerror}; choose another --out or free space") from None
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def usable(self) -> Manifest:
+        """Only the rows whose image was read."""
+        return self.select(pl.col("status") == "ok")
+
+    def select(self, mask: pl.Expr | pl.Series | NDArray[np.bool_]) -> Manifest:
+        """Only the rows for which `mask` holds: a polars expression or N booleans."""
+        return Manifest(self.frame.filter(pl.Series(mask) if isinstance(mask, np.ndarray) else mask), self.path)
+
+    def uri_path(self, uri: str) -> Path:
+        """The file a uri of this manifest points to."""
+        return self._folder() / decode_uri(uri)
+
+    def locate(self) -> list[Path]:
+        """The file of every row, in row order."""
+        folder = self._folder()
+        return [folder / decode_uri(uri) for uri in self.frame["uri"]]
+
+    def labels(self) -> NDArray[np.object_]:
+        """The class of every row, str, None where absent: object (N,)."""
+        return _objects(self.frame["label"])
+
+    def groups(self) -> NDArray[np.object_]:
+        """What must stay on one side of a split, str, object (N,): the group, or where null `image:` + pixel hash."""
+        alone = pl.concat_str(pl.lit("image:"), pl.coalesce("pixel_hash", "uri"))
+        return _objects(self.frame.select(pl.coalesce("group", alone).alias("group"))["group"])
+
+    def ids(self) -> NDArray[np.uint64]:
+        """The ids as numbers: uint64 (N,). Identical pixels share an id.
+
+        Raises:
+            IsograftError: Some rows have no pixels; take `usable()` first.
+        """
+        if self.frame["id"].null_count():
+            raise IsograftError(f"{self.frame['id'].null_count()} images of the manifest could not be read and have no id; use usable()")
+        return np.fromiter((int(text, 16) for text in self.frame["id"]), np.uint64, len(self))
+
+    def classes(self) -> list[str]:
+        """The distinct labels, sorted."""
+        found: list[str] = self.frame["label"].drop_nulls().unique().sort().to_list()
+        return found
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the data is, whatever its order and place: the sorted (pixel hash, label, group) triples."""
+        digest = hashlib.sha256()
+        triples = self.frame.select("pixel_hash", "label", "group").rows()
+        for line in sorted(repr(triple) for triple in triples):
+            digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def _folder(self) -> Path:
+        return self.path.parent if self.path is not None else Path()
+
+    def _uris_seen_from(self, path: Path) -> pl.DataFrame:
+        """The frame with its uris as they must be in a manifest at `path`."""
+        here, there = os.path.abspath(self._folder()), os.path.abspath(path.parent)
+        if here == there:
+            return self.frame
+
+        def moved(uri: str) -> str:
+            name, mark, part = uri.partition("#")
+            return uri if "://" in name else relative_uri(os.path.normpath(os.path.join(here, decode_uri(name))), there) + mark + part
+
+        return self.frame.with_columns(pl.Series("uri", [moved(uri) for uri in self.frame["uri"]], pl.String))
+
+
+def arrange(frame: pl.DataFrame) -> pl.DataFrame:
+    """Put the columns of `SCHEMA` first, with their types; absent ones become null, others follow as they are."""
+    fixed = [(pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind) for name, kind in SCHEMA.items()]
+    return frame.select(*fixed, *(pl.col(name) for name in frame.columns if name not in SCHEMA))
+
+
+def _objects(column: pl.Series) -> NDArray[np.object_]:
+    values = np.empty(len(column), object)
+    values[:] = column.to_list()
+    return values
