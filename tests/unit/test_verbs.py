@@ -1,0 +1,123 @@
+import ast
+import inspect
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import isograft
+from isograft.errors import IsograftError
+from isograft.verbs import VERBS, Verb
+
+HEAVY = ("torch", "timm", "sklearn", "pytorch_lightning", "polars", "cv2", "matplotlib", "scipy", "pyarrow")
+
+
+def heavy_after(code: str) -> list[str]:
+    """The heavy modules loaded after running code in a fresh interpreter."""
+    probe = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('LOADED', *[m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert heavy_after("import isograft; isograft.pretrain.__doc__") == []
+
+
+def test_the_probe_for_heavy_imports_finds_one():
+    assert "polars" in heavy_after("import isograft, polars")
+
+
+@pytest.mark.parametrize("line", ["--help", "pretrain --help", "pretrain x --out y --epoch 3", "pretrain x --out y --seed -1"])
+def test_help_and_wrong_options_import_nothing_heavy(line):
+    assert heavy_after(f"from isograft.cli import main; main({line.split()})") == []
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
+def test_every_option_has_a_help_sentence(verb):
+    assert all(field.description and field.description.endswith(".") for field in verb.settings.model_fields.values())
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
+def test_the_python_function_shows_every_option_with_its_default(verb):
+    signature = inspect.signature(getattr(isograft, verb.name))
+    assert set(signature.parameters) == set(verb.settings.model_fields)
+    for name, parameter in signature.parameters.items():
+        field = verb.settings.model_fields[name]
+        assert (parameter.default is parameter.empty) == field.is_required()
+        assert field.is_required() or parameter.default == field.default
+        assert f"    {name}: {field.description}" in getattr(isograft, verb.name).__doc__
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
+def test_the_implementation_takes_the_settings_of_its_verb_and_returns_what_the_verb_says(verb):
+    """Read from the source, because importing every implementation takes seconds."""
+    module, _, name = verb.target.partition(":")
+    tree = ast.parse(Path(find_spec(module).origin).read_text(encoding="utf-8"))
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    (parameter,) = function.args.args
+    assert ast.unparse(parameter.annotation) == verb.settings.__name__
+    assert ast.unparse(function.returns).removeprefix("pl.") == verb.returned_name
+
+
+def test_a_submodule_does_not_hide_the_verb_of_the_same_name():
+    import isograft.demo
+
+    assert inspect.isfunction(isograft.demo)
+    assert inspect.ismodule(sys.modules["isograft.demo"])
+
+
+def test_errors_are_reachable_by_name_and_unknown_names_are_refused():
+    assert isograft.LeakageError.exit_code == 3
+    assert isograft.RunInterrupted.exit_code == 130
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = isograft.nothing
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "m", "input": "i", "out": "x.txt"}, "predict: out x.txt must end in .csv or .parquet"),
+        ({"model": "m", "input": "i"}, "predict: out is required"),
+        ({"model": "m", "input": "i", "out": "x.csv", "thread": 1}, "there is no option thread; did you mean threads?"),
+        ({"model": "m", "input": "i", "out": "x.csv", "threads": 0}, "threads is 0 but must be a whole number of at least 1"),
+        ({"model": "m", "input": "i", "out": "x.csv", "threads": 1.5}, "threads is 1.5 but must be a whole number of at least 1"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_option_and_bound(values, message):
+    with pytest.raises(IsograftError) as caught:
+        VERBS["predict"].build(values)
+    assert message in str(caught.value).replace("--out", "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_several_wrong_values_are_all_named():
+    with pytest.raises(IsograftError) as caught:
+        VERBS["ingest"].build({"source": "a", "out": "m.parquet", "threads": 0, "max_megapixels": -1})
+    assert "threads is 0" in str(caught.value) and "max_megapixels is -1" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["images", Path("images"), ["images"], [Path("images")], ("images",)])
+def test_a_repeatable_option_takes_one_value_or_many(source):
+    assert VERBS["ingest"].build({"source": source, "out": Path("m.parquet")}).source == (Path("images"),)
+
+
+def test_text_options_take_paths():
+    assert VERBS["predict"].build({"model": "m", "input": Path("a") / "b", "out": "x.csv"}).input == str(Path("a/b"))
+
+
+def test_positional_values_reach_their_places_and_surplus_ones_are_refused():
+    seen = []
+
+    class Recorder(Verb):
+        def run(self, settings):
+            seen.append(settings)
+
+    function = Recorder(**{name: getattr(VERBS["predict"], name) for name in ("name", "settings", "target", "returns", "about")}).function()
+    function("model", "input", out="x.csv")
+    assert (seen[0].model, seen[0].input) == (Path("model"), "input")
+    with pytest.raises(IsograftError, match=r"takes 2 unnamed arguments \(model, input\) but got 3"):
+        function("model", "input", "x.csv")
+    with pytest.raises(IsograftError, match="got model twice"):
+        function("model", model="other", input="i", out="x.csv")
