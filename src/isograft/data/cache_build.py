@@ -1,0 +1,151 @@
+"""Writing an image cache: decode in threads, write in order, appear all at once, and keep the folder bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+import numpy as np
+
+from isograft.console import Progress, warn
+from isograft.data.hashing import pixel_hash
+from isograft.data.readers import ReadError, read_image, to_rgb8
+from isograft.errors import IsograftError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from isograft.data.manifest import Manifest
+    from isograft.data.preprocess import Preprocess
+
+SUFFIX = ".cache"
+_TEMPORARY = ".part"
+_STALE_SECONDS = 24 * 3600
+_GIGABYTE = 10**9
+
+Entry = tuple[int, int, int]  # height, width, CRC-32 of the pixels
+
+
+def build_cache_file(
+    path: Path,
+    manifest: Manifest,
+    rows: Sequence[int],
+    preprocess: Preprocess,
+    threads: int,
+    limit_gb: float,
+    tail: Callable[[Iterable[Entry]], bytes],
+) -> None:
+    """Decode these rows of the manifest and write their working-size pixels, then `tail`, to `path`.
+
+    The file is written under another name and renamed when complete, so a reader, a second process or a
+    crash never meets half a cache. It is not flushed to the disk first: checksums find what a power cut breaks.
+
+    Raises:
+        IsograftError: a file no longer decodes to the pixels of the manifest, or there is no room.
+    """
+    needed = _bytes_needed(manifest, rows, preprocess)
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{time.monotonic_ns()}{_TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_room(path.parent, needed, limit_gb)
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with temporary.open("wb") as stream, Progress(len(rows), "Caching") as progress:
+            entries = [_append(stream, image, progress) for image in _decoded(manifest, rows, preprocess, threads)]
+            stream.write(tail(entries))
+        temporary.replace(path)
+    except OSError as error:
+        _refuse(error, path.parent, needed)
+    finally:
+        with contextlib.suppress(OSError):  # gone already after renaming; and no second error may hide the first
+            temporary.unlink()
+
+
+def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
+    """Delete the caches unused for longest until `needed` more bytes fit into the limit.
+
+    Unfinished files that a killed process left a day ago or more go first.
+
+    Returns:
+        The deleted files.
+    """
+    now = time.time()
+    stale = [path for path, status in _files(folder, _TEMPORARY) if now - status.st_mtime > _STALE_SECONDS]
+    caches = sorted(_files(folder, SUFFIX), key=lambda item: item[1].st_mtime)
+    total = sum(status.st_size for _, status in caches)
+    for path, status in caches:
+        if total + needed <= limit_gb * _GIGABYTE:
+            break
+        stale.append(path)
+        total -= status.st_size
+    for path in stale:
+        path.unlink(missing_ok=True)
+    if needed > limit_gb * _GIGABYTE:
+        warn(f"the cache of these images takes {needed / _GIGABYTE:.1f} GB in {folder}, more than the {limit_gb:g} GB kept otherwise")
+    return stale
+
+
+def _files(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.glob(f"images-*{suffix}"):
+        try:
+            yield path, path.stat()
+        except FileNotFoundError:  # another process made room at the same time
+            continue
+
+
+def _bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess) -> int:
+    heights, widths = manifest.frame["height"].to_list(), manifest.frame["width"].to_list()
+    shapes = [preprocess.working_shape(heights[row], widths[row]) for row in rows]
+    return sum(height * width * 3 for height, width in shapes) + 32 * len(rows) + 128
+
+
+def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int) -> Iterator[NDArray[np.uint8]]:
+    """Working-size images in the order of `rows`; a few are decoded ahead, in threads."""
+    paths, hashes = manifest.locate(), manifest.frame["pixel_hash"].to_list()
+    pixels = (manifest.frame["height"].cast(int) * manifest.frame["width"].cast(int)).to_list()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
+    waiting: deque[Future[NDArray[np.uint8]]] = deque()
+    try:
+        for row in rows:
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(_decode, paths[row], hashes[row], pixels[row], preprocess))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(path: Path, expected: str, max_pixels: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """One image at working size, after making sure that it still is the image of the manifest."""
+    try:
+        pixels = read_image(path, max_pixels)
+    except (ReadError, OSError) as error:
+        raise IsograftError(f"{path} cannot be read any more: {error}; restore the file, or run ingest again") from error
+    if pixel_hash(pixels.array) != expected:
+        raise IsograftError(f"{path} has changed since the manifest was made; restore the file, or run ingest again")
+    return preprocess.working(to_rgb8(pixels.array))
+
+
+def _append(stream: BinaryIO, image: NDArray[np.uint8], progress: Progress) -> Entry:
+    data = np.ascontiguousarray(image).data
+    stream.write(data)
+    progress.advance()
+    return image.shape[0], image.shape[1], zlib.crc32(data)
+
+
+def _refuse(error: OSError, folder: Path, needed: int) -> NoReturn:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise IsograftError(
+            f"no room for decoded images: {folder} needs {needed / _GIGABYTE:.2f} GB more; free some space or choose another --cache-dir"
+        ) from error
+    raise IsograftError(f"the cache folder {folder} cannot be written ({error.strerror or error}); choose another --cache-dir") from error
