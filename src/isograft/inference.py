@@ -1,0 +1,188 @@
+"""From image files to probabilities, the same way for every verb, to the bit.
+
+`evaluate` and `predict` both come through here, and both read the original files. The network always
+sees batches of one fixed shape, the last one filled up with black images, because a numerical library
+may choose another kernel, hence another rounding, for another batch size. Whether the place within the
+batch leaves the bits alone is not assumed either: one batch of equal images is tried first, and a
+network that gives them unequal numbers is run on one image at a time.
+
+The bits still belong to the machine: another processor, another number of torch threads or another torch may round differently.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from isograft.data.hashing import pixel_hash
+from isograft.data.readers import ReadError, read_image, to_rgb8
+from isograft.errors import IsograftError
+
+if TYPE_CHECKING:
+    import torch
+
+    from isograft.data.preprocess import Preprocess
+
+Image = npt.NDArray[np.uint8]
+Row = npt.NDArray[np.float64]
+
+MAX_PIXELS = 200_000_000
+"""Images larger than this are reported as too_large and not decoded (the default of `ingest`)."""
+
+# Pixels per batch: measured on CPUs, a larger batch is no faster than four images at 224 px or 32 at 64 px.
+_CPU_PIXELS, _CPU_MOST = 4 * 224 * 224, 32
+_GPU_PIXELS, _GPU_MOST = 64 * 224 * 224, 256
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One input, ready for the network or refused with a reason.
+
+    Attributes:
+        pixels: uint8 (S, S, 3) RGB, or None when the file cannot be used.
+        status: `ok`, or why not: `corrupt` `truncated` `empty` `unsupported` `too_large` `missing`.
+        reason: One sentence about a status that is not `ok`, or a note on how an unusual file was read.
+        pixel_hash: SHA-256 of the decoded pixels before any scaling.
+    """
+
+    pixels: Image | None
+    status: str = "ok"
+    reason: str | None = None
+    pixel_hash: str | None = None
+
+
+def read_picture(path: Path, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read one file up to the square the network sees; a bad file becomes a Picture that says so.
+
+    Args:
+        path: Image file.
+        preprocess: The model's preprocessing.
+        max_pixels: Refuse to decode more than this many pixels.
+    """
+    try:
+        decoded = read_image(path, max_pixels)
+    except ReadError as error:
+        if not path.exists():
+            return Picture(None, "missing", f"there is no file {path}")
+        return Picture(None, error.status, error.reason)
+    pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
+    return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
+
+
+def read_ahead(
+    paths: Iterable[Path], preprocess: Preprocess, threads: int, max_pixels: int = MAX_PIXELS, ahead: int = 64
+) -> Iterator[Picture]:
+    """Read files on threads, in order, at most `ahead` of the consumer, so that memory stays flat.
+
+    Args:
+        paths: Image files, taken one at a time.
+        preprocess: The model's preprocessing.
+        threads: Decoding threads.
+        max_pixels: Refuse to decode more than this many pixels.
+        ahead: Pictures held at most.
+    """
+    todo = iter(paths)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        flying: deque[Future[Picture]] = deque(pool.submit(read_picture, path, preprocess, max_pixels) for path in islice(todo, ahead))
+        while flying:
+            picture = flying.popleft().result()
+            flying.extend(pool.submit(read_picture, path, preprocess, max_pixels) for path in islice(todo, 1))
+            yield picture
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def classify(
+    network: torch.nn.Module, preprocess: Preprocess, pictures: Iterable[Picture], batch: int | None = None
+) -> Iterator[tuple[Picture, Row | None]]:
+    """Pair every picture, in order, with its probabilities float64 (K,), or None when it could not be read."""
+    waiting: deque[Picture] = deque()
+
+    def usable() -> Iterator[Image]:
+        for picture in pictures:
+            waiting.append(picture)
+            if picture.pixels is not None:
+                yield picture.pixels
+
+    for row in probabilities(network, preprocess, usable(), batch):
+        while waiting[0].pixels is None:
+            yield waiting.popleft(), None
+        yield waiting.popleft(), row
+    while waiting:
+        yield waiting.popleft(), None
+
+
+def probabilities(network: torch.nn.Module, preprocess: Preprocess, images: Iterable[Image], batch: int | None = None) -> Iterator[Row]:
+    """Give each image's class probabilities, independent of its neighbours and its place, to the bit.
+
+    Args:
+        network: Classifier giving logits float32 (B, K); moved to the GPU when there is one.
+        preprocess: The model's preprocessing; only `normalise` is applied here.
+        images: uint8 (S, S, 3) RGB squares.
+        batch: Images per batch, fixed shape; None chooses by image size and device.
+
+    Yields:
+        float64 (K,) in [0, 1], sum 1 (softmax in float64), in the order of `images`.
+
+    Raises:
+        IsograftError: The network gives numbers that are not finite.
+    """
+    todo = iter(images)
+    first = next(todo, None)
+    if first is None:
+        return
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device).eval()
+    size = batch or batch_size(first.shape[0], device.type)
+    if size > 1 and not _place_is_free(network, preprocess, first.shape[0], size, device):
+        size = 1
+    held = [first, *islice(todo, size - 1)]
+    while held:
+        filled = np.zeros((size, *first.shape), dtype=np.uint8)
+        for place, image in enumerate(held):
+            filled[place] = image
+        rows = _forward(network, preprocess, filled, device)
+        if not np.isfinite(rows[: len(held)]).all():
+            raise IsograftError(
+                "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
+            )
+        yield from rows[: len(held)]
+        held = list(islice(todo, size))
+
+
+def batch_size(image_size: int, device: str) -> int:
+    """Choose images per batch from the image side in pixels and the device alone, so that every verb chooses alike."""
+    pixels, most = (_GPU_PIXELS, _GPU_MOST) if device == "cuda" else (_CPU_PIXELS, _CPU_MOST)
+    fitting = max(1, min(most, pixels // image_size**2))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def _place_is_free(network: torch.nn.Module, preprocess: Preprocess, side: int, size: int, device: torch.device) -> bool:
+    """Whether one image gets the same bits at every place of a batch: tried with fixed noise, so every run decides alike."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    rows = _forward(network, preprocess, np.repeat(noise, size, axis=0), device)
+    return bool((rows == rows[:1]).all())
+
+
+def _forward(
+    network: torch.nn.Module, preprocess: Preprocess, batch: npt.NDArray[np.uint8], device: torch.device
+) -> npt.NDArray[np.float64]:
+    """Softmax of the network's logits: uint8 (B, S, S, 3) to float64 (B, K), in full float32 with repeatable kernels."""
+    import torch
+
+    quiet = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.inference_mode(), quiet:
+        logits = network(preprocess.normalise(torch.from_numpy(batch).to(device)))
+        rows: npt.NDArray[np.float64] = logits.double().softmax(dim=1).cpu().numpy()
+    return rows
