@@ -1,0 +1,118 @@
+"""Splits that keep a patient on one side, keep the class balance, and nest label budgets.
+
+A row's place depends only on the seed, its group and its class counts, never on file order, so the same data in
+another order gives the same split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from isograft.errors import IsograftError
+
+Labels = npt.NDArray[np.object_]
+Mask = npt.NDArray[np.bool_]
+
+
+def keyed_rank(keys: Sequence[str], seed: int, purpose: str) -> npt.NDArray[np.uint64]:
+    """Return one pseudo-random uint64 per key: a pure function of (seed, purpose, key)."""
+    prefix = f"{seed}:{purpose}:".encode()
+    digests = [hashlib.blake2b(prefix + str(key).encode(), digest_size=8).digest() for key in keys]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def hold_out(labels: Labels, groups: Labels, fraction: float, seed: int, purpose: str) -> Mask:
+    """Choose whole groups holding about `fraction` of every class.
+
+    Groups are visited in pseudo-random order; a group is taken when that brings the held-out class counts closer to `fraction` of
+    the totals (squared relative distance).
+
+    Args:
+        labels: (N,) class names.
+        groups: (N,) group names; rows of one group land on one side.
+        fraction: Share of each class to hold out, in [0, 1).
+        seed: Seed of the order.
+        purpose: Keeps independent draws apart (`"test"`, `"val"`).
+
+    Returns:
+        (N,) boolean mask of the held-out rows; every class with at least two groups has one on either side.
+    """
+    if fraction <= 0:
+        return np.zeros(len(labels), dtype=bool)
+    classes, label_index = np.unique(labels.astype(str), return_inverse=True)
+    names, group_index = np.unique(groups.astype(str), return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (group_index, label_index), 1)
+    totals = counts.sum(axis=0)
+    rank = keyed_rank(list(names), seed, purpose)
+    taken = _fill(counts, totals, fraction, np.argsort(rank))
+    _repair(counts, taken, rank)
+    return np.asarray(taken[group_index], dtype=bool)
+
+
+def _fill(counts: npt.NDArray[np.float64], totals: npt.NDArray[np.float64], fraction: float, order: npt.NDArray[np.int64]) -> Mask:
+    """Take groups in `order` while each brings the held-out counts closer to the wanted share of every class."""
+    wanted, held = totals * fraction, np.zeros(len(totals))
+    taken = np.zeros(len(counts), dtype=bool)
+    for group in order:
+        before = (((held - wanted) / totals) ** 2).sum()
+        after = (((held + counts[group] - wanted) / totals) ** 2).sum()
+        if after < before:
+            taken[group] = True
+            held += counts[group]
+    return taken
+
+
+def _repair(counts: npt.NDArray[np.float64], taken: Mask, rank: npt.NDArray[np.uint64]) -> None:
+    """Give either side at least one group of every class that has two, moving the smallest such group."""
+    for column in range(counts.shape[1]):
+        with_class = np.flatnonzero(counts[:, column] > 0)
+        if len(with_class) < 2:
+            continue
+        for side in (True, False):
+            if not (taken[with_class] == side).any():
+                smallest = with_class[np.lexsort((rank[with_class], counts[with_class].sum(axis=1)))[0]]
+                taken[smallest] = side
+
+
+def label_subset(labels: Labels, groups: Labels, ids: Sequence[str], per_class: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw `per_class` rows of every class; a smaller draw with the same seed is inside a larger one.
+
+    Rows are ordered by (turn of the row within its group, pseudo-random rank of the group), so that different patients come before
+    second images of the same patient.
+
+    Args:
+        labels: (N,) class names.
+        groups: (N,) group names.
+        ids: (N,) image ids that order the rows of a group.
+        per_class: Rows wanted of every class.
+        seed: Seed of the order.
+
+    Returns:
+        Row numbers, sorted.
+
+    Raises:
+        IsograftError: A class has fewer rows than asked.
+    """
+    chosen: list[int] = []
+    group_rank = keyed_rank([str(group) for group in groups], seed, "budget group")
+    row_rank = keyed_rank([str(key) for key in ids], seed, "budget row")
+    for name in sorted({str(label) for label in labels}):
+        rows = np.flatnonzero(labels.astype(str) == name)
+        if len(rows) < per_class:
+            raise IsograftError(
+                f"class '{name}' has {len(rows)} training labels, fewer than the {per_class} asked for; lower --labels-per-class or label more images"
+            )
+        rows = rows[np.argsort(row_rank[rows], kind="stable")]
+        turns: dict[str, int] = {}
+        turn = np.zeros(len(rows), dtype=np.int64)
+        for place, row in enumerate(rows):
+            turn[place] = turns.get(str(groups[row]), 0)
+            turns[str(groups[row])] = turn[place] + 1
+        order = np.lexsort((group_rank[rows], turn))
+        chosen.extend(int(row) for row in rows[order][:per_class])
+    return np.array(sorted(chosen), dtype=np.int64)

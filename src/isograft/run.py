@@ -1,0 +1,138 @@
+"""The output folder of a long run: made once, locked, resumable, never half-finished in silence.
+
+A run folder holds `run.json` (what was asked, what was decided, on which machine), `checkpoints/last.ckpt` and `history.csv`
+while it runs. The model's files are written last, `model.json` as the very last: a folder without it is an unfinished run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from isograft.errors import IsograftError
+
+_PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: temporary neighbour, fsync, rename.
+
+    Raises:
+        IsograftError: The disk is full or the folder is not writable; the old file, if any, is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise IsograftError(f"cannot write {path}: {error.strerror or error}; free some space or choose another --out") from error
+
+
+def environment() -> dict[str, str]:
+    """Return the software and machine a run used, for its record."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**versions, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "cores": str(os.cpu_count())}
+
+
+@dataclass
+class RunFolder:
+    """A locked output folder.
+
+    Attributes:
+        path: The folder.
+        resumed: Whether an interrupted run is being continued.
+        record: What `run.json` holds: settings, plan and environment.
+    """
+
+    path: Path
+    resumed: bool
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last saved state of the training."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def remember(self, **entries: Any) -> None:
+        """Add entries to `run.json`, atomically."""
+        self.record.update(entries)
+        write_atomic(self.path / "run.json", json.dumps(self.record, indent=2, sort_keys=True) + "\n")
+
+    def finish(self) -> None:
+        """Remove what only the running training needed."""
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+@contextmanager
+def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[RunFolder]:
+    """Open the output folder of a run and hold its lock until the end.
+
+    Args:
+        path: The folder; new unless `resume`.
+        settings: What was asked, JSON-ready; on resume it must equal what the run started with.
+        resume: Continue the run in `path`.
+
+    Raises:
+        IsograftError: The folder exists already, is in use, holds no run, or was started with other settings.
+    """
+    from filelock import FileLock, Timeout
+
+    if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        hint = "choose another --out" if (path / "model.json").exists() else "choose another --out, or add --resume to continue an interrupted run"
+        raise IsograftError(f"--out {path} already exists; {hint}")
+    if resume and not (path / "run.json").is_file():
+        raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise IsograftError(f"--out {path} is in use by another run; wait for it or choose another folder") from error
+    except OSError as error:
+        raise IsograftError(f"cannot create --out {path}: {error.strerror or error}; choose a writable folder") from error
+    try:
+        run = RunFolder(path, resume)
+        if resume:
+            run.record = _read_record(path, settings)
+        else:
+            run.remember(settings=settings, environment=environment())
+        yield run
+    finally:
+        lock.release()
+        (path / ".lock").unlink(missing_ok=True)
+        _remove_if_bare(path)
+
+
+def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((path / "run.json").read_text())
+    before = record.get("settings", {})
+    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+    if changed:
+        listed = ", ".join(f"{key}: {before.get(key)!r} became {settings.get(key)!r}" for key in changed)
+        raise IsograftError(f"--resume continues the run in {path} unchanged, but {listed}; repeat the first command, or start a new --out")
+    return record
+
+
+def _remove_if_bare(path: Path) -> None:
+    """Leave nothing behind when a run failed before it saved any state."""
+    if not (path / "model.json").exists() and not (path / "checkpoints" / "last.ckpt").exists() and not (path / "history.csv").exists():
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,127 @@
+"""What happens around the steps: saving, history, progress and a clean stop."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from isograft import console
+from isograft.errors import IsograftError
+from isograft.run import RunFolder, write_atomic
+
+
+class History(pl.Callback):
+    """The run's figures by step, kept in the checkpoint and written as history.csv.
+
+    Rows are dictionaries with `step`, `epoch` and `phase`; columns grow as needed.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.path = run.path / "history.csv"
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, step: int, epoch: float, phase: str, **figures: float) -> None:
+        """Add a row."""
+        self.rows.append({"step": step, "epoch": round(epoch, 3), "phase": phase, **{k: round(float(v), 6) for k, v in figures.items()}})
+
+    def write(self) -> None:
+        """Write history.csv whole."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomic(self.path, buffer.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the rows of the checkpoint; later ones are forgotten with the steps that made them."""
+        self.rows = list(state_dict["rows"])
+
+
+class Checkpoint(pl.Callback):
+    """Save the whole state every few minutes, and when the user interrupts.
+
+    The file is written beside the old one and renamed over it, so that a crash or a full disk leaves the last good state.
+    """
+
+    def __init__(self, run: RunFolder, history: History, minutes: float = 5.0) -> None:
+        self.run = run
+        self.history = history
+        self.seconds = minutes * 60
+        self.stop_requested = False
+        self.saved_at = time.monotonic()
+
+    def request_stop(self) -> None:
+        """Save after the current step and stop."""
+        self.stop_requested = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the interval from here."""
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when it is time."""
+        if self.stop_requested or time.monotonic() - self.saved_at > self.seconds:
+            self.save(trainer)
+        if self.stop_requested:
+            trainer.should_stop = True
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt atomically, and history.csv beside it."""
+        target = self.run.checkpoint
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(temporary)
+            _sync(temporary)
+            temporary.replace(target)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            kept = "the last good state is kept" if target.exists() else "no state was saved yet"
+            raise IsograftError(f"cannot save the state to {target}: {error}; {kept}: free some space and continue with --resume") from error
+        self.history.write()
+        self.saved_at = time.monotonic()
+
+
+class ProgressBar(pl.Callback):
+    """Rate, time left and loss while training."""
+
+    def __init__(self, total_steps: int, batch_size: int, what: str) -> None:
+        self.batch_size = batch_size
+        self.progress = console.Progress(total_steps * batch_size, what)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar at the steps that are left."""
+        if self.progress.total is not None:
+            self.progress.total -= trainer.global_step * self.batch_size
+        self.progress.__enter__()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Advance."""
+        self.progress.advance(self.batch_size, loss=float(outputs["loss"]))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self.progress.__exit__(None, None, None)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Close the bar when the run breaks off."""
+        self.progress.__exit__(type(exception), exception, None)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

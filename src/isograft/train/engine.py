@@ -1,0 +1,117 @@
+"""Runs a training module over a stream of batches with Lightning, so that it can be stopped and resumed at any step."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from isograft.errors import RunInterrupted
+from isograft.run import RunFolder
+from isograft.train.callbacks import Checkpoint, History, ProgressBar
+from isograft.train.stream import BatchStream
+
+
+def training_device() -> torch.device:
+    """The device training runs on: the first GPU, otherwise the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def run_training(
+    module: pl.LightningModule,
+    stream_of: Any,
+    run: RunFolder,
+    history: History,
+    *,
+    total_steps: int,
+    batch_size: int,
+    precision: str,
+    what: str,
+    callbacks: Sequence[pl.Callback] = (),
+    clip: float | None = None,
+) -> None:
+    """Train to the end of the stream, from the checkpoint of `run` when it is resumed.
+
+    The run is one Lightning epoch of `total_steps` batches: an epoch over the images is a property of the stream, so there is a single kind of
+    resume, in the middle.
+
+    Args:
+        module: Computes the loss and owns the optimizer.
+        stream_of: Makes the `BatchStream` from a function that returns the current step.
+        run: The output folder.
+        history: Where figures are kept.
+        total_steps: Steps of the whole run.
+        batch_size: Images per step, for the rate shown.
+        precision: `"fp32"` or `"bf16"`.
+        what: Title of the progress bar.
+        callbacks: Further callbacks, called before the checkpoint is taken.
+        clip: Largest gradient norm.
+
+    Raises:
+        RunInterrupted: The user pressed Ctrl-C; the state was saved.
+    """
+    torch.set_flush_denormal(True)
+    checkpoint = Checkpoint(run, history)
+    trainer = pl.Trainer(
+        accelerator="gpu" if training_device().type == "cuda" else "cpu",
+        devices=1,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        gradient_clip_val=clip,
+        callbacks=[history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint],
+    )
+    stream: BatchStream = stream_of(lambda: trainer.global_step)
+    resumable = run.checkpoint if run.resumed and run.checkpoint.exists() else None
+    with _quiet_lightning(), _interruptible(checkpoint):
+        trainer.fit(module, train_dataloaders=stream, ckpt_path=resumable, weights_only=True)
+    history.write()
+    if checkpoint.stop_requested and trainer.global_step < total_steps:
+        raise RunInterrupted(f"stopped at step {trainer.global_step} of {total_steps}; the state is in {run.path}: add --resume to continue")
+
+
+@contextmanager
+def _interruptible(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn the first Ctrl-C into a saved state, the second into an immediate stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        if checkpoint.stop_requested:
+            raise KeyboardInterrupt
+        checkpoint.request_stop()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice about loaders and workers, which does not apply to our stream, off the screen."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pytorch_lightning.*")
+        warnings.filterwarnings("ignore", message=r".*(num_workers|resuming from a checkpoint|does not have many workers).*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,93 @@
+"""How a fine-tuning run is laid out: strategy, steps and rates by the number of labels, each with its reason."""
+
+from __future__ import annotations
+
+from isograft.data.augment import ViewPolicy
+from isograft.errors import IsograftError
+from isograft.plan import Plan
+from isograft.settings import FinetuneSettings
+
+LEAST_STEPS = 60
+EPOCHS = 30
+SCRATCH_EPOCHS = 60
+PAPER_EPOCHS = 100
+GENTLE_CROP = 0.5
+
+
+def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int, rarest: int, validated: bool, started: bool) -> None:
+    """Decide everything but the split.
+
+    Args:
+        plan: Receives the decisions.
+        settings: What was asked.
+        train_images: Training images.
+        rarest: Training images of the rarest class.
+        validated: Whether a validation split exists.
+        started: Whether the backbone has weights.
+    """
+    strategy = _strategy(plan, settings, rarest=rarest, started=started)
+    if strategy == "paper":
+        _plan_paper(plan, settings, started=started, train_images=train_images)
+    elif strategy != "probe":
+        _plan_craft(plan, settings, train_images=train_images, started=started)
+    if strategy != "probe":
+        rule = "the best on the validation split" if validated and strategy != "paper" else "the last"
+        plan.decide("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
+
+
+def _strategy(plan: Plan, settings: FinetuneSettings, *, rarest: int, started: bool) -> str:
+    if not started:
+        return str(plan.choose("strategy", settings.strategy, "full", "no layer is trained yet"))
+    return str(plan.choose("strategy", settings.strategy, "probe-then-full", "the head first, so that its first random steps do not spoil the features (arXiv:2202.10054)"))
+
+
+def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, started: bool) -> None:
+    batch = plan.choose("batch_size", settings.batch_size, min(32, train_images), "32 at most, and no more than there are")
+    _check_batch(batch, train_images, settings)
+    per_epoch = max(1, train_images // batch)
+    usual = EPOCHS if started else SCRATCH_EPOCHS
+    epochs = max(usual, -(-LEAST_STEPS // per_epoch))
+    plan.choose("epochs", settings.epochs, epochs, f"{usual} passes, and {LEAST_STEPS} steps at least")
+    plan.decide("total_steps", plan["epochs"] * per_epoch, f"{per_epoch} steps per pass")
+    plan.decide("warmup_steps", max(1, plan["total_steps"] // 10), "a tenth of the run")
+    plan.decide("optimizer", "adamw", "robust to the scale of the features")
+    plan.choose("lr", settings.lr, 1e-3, "AdamW's usual peak")
+    plan.decide("head_lr", plan["lr"], "the head begins at the probe's solution" if plan["strategy"] == "probe-then-full" else "as the backbone")
+    plan.decide("layer_decay", 0.75 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
+    plan.decide("weight_decay", 0.05, "AdamW's usual value")
+    plan.decide("schedule", "cosine", "ends at zero")
+    frozen = started and batch < 16
+    plan.decide("frozen_bn", frozen, f"batches of {batch} {'are too small for' if frozen else 'suffice for'} batch statistics" if started else "a new network needs its own statistics")
+    plan.decide("class_weights", True, "every class counts the same")
+    plan.decide("min_crop", GENTLE_CROP, "views keep at least half of the image, so that the finding stays in view")
+
+
+def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_images: int) -> None:
+    """The released scripts' settings (see docs/explanation/method.md)."""
+    why = "the paper's scripts"
+    batch = plan.choose("batch_size", settings.batch_size, min(8 if started else 64, train_images), why)
+    _check_batch(batch, train_images, settings)
+    plan.choose("epochs", settings.epochs, PAPER_EPOCHS, why)
+    plan.decide("total_steps", plan["epochs"] * max(1, train_images // batch), why)
+    plan.decide("warmup_steps", 0, why)
+    plan.decide("optimizer", "sgd", why)
+    plan.choose("lr", settings.lr, 1e-3, why)
+    plan.decide("head_lr", (10 if started else 1) * plan["lr"], why)
+    plan.decide("layer_decay", 1.0, why)
+    plan.decide("weight_decay", 1e-4, why)
+    plan.decide("schedule", "constant", why)
+    plan.decide("frozen_bn", False, why)
+    plan.decide("class_weights", False, why)
+    plan.decide("min_crop", 1.0, why)
+
+
+def _check_batch(batch: int, train_images: int, settings: FinetuneSettings) -> None:
+    if batch > train_images:
+        raise IsograftError(f"--batch-size {batch} is more than the {train_images} training images of {settings.data}; use at most {train_images}")
+
+
+def training_policy(plan: Plan, policy: ViewPolicy) -> ViewPolicy:
+    """Narrow a domain's policy to what fine-tuning wants: the paper's runs see the images as they are."""
+    if plan["strategy"] == "paper":
+        return ViewPolicy()
+    return policy.model_copy(update={"crop": (plan["min_crop"], 1.0)})

@@ -1,0 +1,112 @@
+"""Watches the embedding while a network is pretrained: spread, rank, and what a nearest-neighbour probe can read from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from isograft import console
+from isograft.data.cache import ImageCache
+from isograft.data.manifest import Manifest
+from isograft.data.preprocess import Preprocess
+from isograft.data.splits import hold_out, keyed_rank
+from isograft.errors import IsograftError
+from isograft.plan import Plan
+from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_probe
+from isograft.train.callbacks import History
+
+SAMPLE = 1000
+TIMES = 10
+BATCH = 128
+
+
+class EmbeddingMonitor(pl.Callback):
+    """Ten times per run: embed up to 1,000 pool images with frozen weights and measure.
+
+    A collapsed embedding stops the run before the next checkpoint is taken, so the last good state is kept.
+    """
+
+    def __init__(
+        self, images: ImageCache, preprocess: Preprocess, manifest: Manifest, history: History, plan: Plan, seed: int
+    ) -> None:
+        self.images = images
+        self.preprocess = preprocess
+        self.history = history
+        self.plan = plan
+        self.latest: dict[str, float] = {}
+        ids = [str(key) for key in manifest.frame["id"]]
+        self.rows = np.argsort(keyed_rank(ids, seed, "monitor"))[:SAMPLE]
+        self.labels = self._probe_labels(manifest)
+        self.reference = ~hold_out(manifest.labels()[self.rows], manifest.groups()[self.rows], 0.5, seed, "monitor") if self.labels is not None else None
+
+    def _probe_labels(self, manifest: Manifest) -> npt.NDArray[np.int64] | None:
+        """Class numbers of the sample when every row has a label and there are two classes at least."""
+        labels = manifest.labels()[self.rows]
+        if any(label is None for label in labels) or len(set(labels)) < 2:
+            return None
+        return np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Measure when a tenth of the run is done."""
+        total = self.plan["total_steps"]
+        every = max(1, total // TIMES)
+        if trainer.global_step % every and trainer.global_step != total:
+            return
+        embedding = embed(pl_module.method.export_backbone(), self.images, self.rows, self.preprocess, pl_module.device)
+        self.measure(embedding, trainer.global_step)
+
+    def measure(self, embedding: Tensor, step: int) -> None:
+        """Record the state of an embedding, float32 (N, D), and stop the run when it has collapsed."""
+        std, rank = embedding_std(embedding), effective_rank(embedding)
+        figures = {"embedding_std": std, "effective_rank": rank}
+        if self.labels is not None and self.reference is not None:
+            known, asked = torch.from_numpy(self.reference), torch.from_numpy(~self.reference)
+            classes = torch.from_numpy(self.labels)
+            figures["knn_macro_f1"] = knn_probe(embedding[known], classes[known], embedding[asked], classes[asked]).macro_f1
+        epoch = step / self.plan["total_steps"] * self.plan["epochs"]
+        self.latest = figures
+        self.history.add(step, epoch, "monitor", **figures)
+        console.say(f"epoch {epoch:.1f}: " + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items()))
+        reason = collapsed(std, rank, embedding.shape[1])
+        if reason is not None:
+            raise IsograftError(
+                f"pretraining collapsed at step {step}: {reason}; the last good state is kept: lower --lr, raise --batch-size or choose another --method"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The latest figures."""
+        return {"latest": self.latest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the figures of the checkpoint."""
+        self.latest = dict(state_dict["latest"])
+
+
+@torch.no_grad()
+def embed(network: nn.Module, images: ImageCache, rows: npt.NDArray[np.int64], preprocess: Preprocess, device: torch.device) -> Tensor:
+    """Embed images as inference would see them.
+
+    Args:
+        network: Maps float (B, 3, S, S) to (B, D); its train/eval mode is restored.
+        images: Working-size images.
+        rows: Which of them.
+        preprocess: The one preprocessing.
+        device: Where the network is.
+
+    Returns:
+        float32 (N, D) on the CPU.
+    """
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    parts = []
+    for begin in range(0, len(rows), BATCH):
+        pixels = np.stack([preprocess.fit(images[int(row)]) for row in rows[begin : begin + BATCH]])
+        parts.append(network(preprocess.normalise(torch.from_numpy(pixels).to(device))).float().cpu())
+    for module in training:
+        module.training = True
+    return torch.cat(parts)

@@ -1,0 +1,74 @@
+"""The linear probe: a regularised logistic regression on frozen, standardised features, folded into one linear layer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+DEFAULT_STRENGTH = 0.01
+LEAST_PER_CLASS_TO_CHOOSE = 10
+
+
+def fit_probe(
+    features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int
+) -> tuple[Tensor, Tensor, float]:
+    """Fit the probe.
+
+    Classes are weighted by the inverse of their frequency. The inverse regularisation strength C is chosen by the log loss of a
+    cross-validation over groups when every class has ten labels, and is 0.01 otherwise.
+
+    Args:
+        features: float32 (N, D) frozen embeddings of the training images.
+        labels: int64 (N,) class numbers; all K classes occur.
+        groups: (N,) group names, which stay in one fold.
+        seed: Seed of the folds.
+
+    Returns:
+        Weight (K, D) and bias (K,), float32, to be used on raw features; and the chosen C.
+    """
+    mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-3
+    scaled = (features - mean) / spread
+    strength = _choose_strength(scaled, labels, groups, seed)
+    model = _model(strength)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(scaled, labels)
+    weight, bias = model.coef_, model.intercept_
+    if len(weight) == 1:  # two classes: one row of log odds becomes two symmetric rows
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = weight / spread
+    return torch.from_numpy(weight).float(), torch.from_numpy(bias - weight @ mean).float(), strength
+
+
+def _model(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=500, class_weight="balanced")
+
+
+def _choose_strength(
+    scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int
+) -> float:
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+
+    rarest = np.bincount(labels).min()
+    distinct = min(len(set(groups[labels == number])) for number in np.unique(labels))
+    folds = min(5, distinct)
+    if rarest < LEAST_PER_CLASS_TO_CHOOSE or folds < 2:
+        return DEFAULT_STRENGTH
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    best, best_loss = DEFAULT_STRENGTH, np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for strength in STRENGTHS:
+            scores = cross_val_score(_model(strength), scaled, labels, groups=groups, cv=splitter, scoring="neg_log_loss")
+            loss = -float(np.mean(scores))
+            if loss < best_loss:
+                best, best_loss = strength, loss
+    return best

@@ -1,0 +1,63 @@
+"""Functions of the step number alone, so that a resumed run needs no schedule state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def warmup_cosine(step: int, total: int, warmup: int, floor: float = 0.0) -> float:
+    """Return the learning-rate factor in (0, 1]: linear warm-up, then half a cosine to `floor` (arXiv:1608.03983).
+
+    Args:
+        step: Steps already done, from 0.
+        total: Steps of the whole run.
+        warmup: Steps of the linear rise.
+        floor: Factor at the end.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass(frozen=True)
+class ResolutionSchedule:
+    """Progressive resolution: small views first, the wanted size last (after FixRes, arXiv:1906.06423).
+
+    Attributes:
+        sizes: View sides in pixels, in order of use.
+        shares: Share of the steps spent at each; they sum to 1.
+    """
+
+    sizes: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    def size_at(self, step: int, total: int) -> int:
+        """Return the view side in pixels at a step."""
+        edge = 0.0
+        for size, share in zip(self.sizes, self.shares, strict=True):
+            edge += share
+            if step < round(edge * total):
+                return size
+        return self.sizes[-1]
+
+    def next_change(self, step: int, total: int) -> int:
+        """Return the first later step with another size, or `total`."""
+        edge = 0.0
+        for share in self.shares:
+            edge += share
+            if round(edge * total) > step:
+                return min(total, round(edge * total))
+        return total
+
+    @classmethod
+    def constant(cls, size: int) -> ResolutionSchedule:
+        """Return the schedule of one size throughout."""
+        return cls((size,), (1.0,))
+
+
+def parse_schedule(pairs: Sequence[Sequence[float]]) -> ResolutionSchedule:
+    """Rebuild a schedule from the `[[size, share], ...]` a plan stores."""
+    return ResolutionSchedule(tuple(int(size) for size, _ in pairs), tuple(float(share) for _, share in pairs))

@@ -1,0 +1,102 @@
+"""Which weights of a fine-tuning run are kept: the best on the validation split, or the last when there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from isograft.data.cache import ImageCache
+from isograft.data.preprocess import Preprocess
+from isograft.networks.heads import Classifier
+from isograft.plan import Plan
+from isograft.train.callbacks import History
+from isograft.train.monitoring import embed
+
+PATIENCE_SHARE = 0.34
+
+Validation = tuple[ImageCache, npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+class BestOnValidation(pl.Callback):
+    """Scores the validation split before the first step and after every pass, and keeps the best weights.
+
+    The head's first solution (the linear probe) is a candidate too, so validated fine-tuning never ends below it. Training
+    stops when a third of the passes brought nothing better.
+    """
+
+    def __init__(self, validation: Validation | None, preprocess: Preprocess, plan: Plan, history: History) -> None:
+        self.validation = validation if plan["strategy"] != "paper" else None
+        self.preprocess = preprocess
+        self.plan = plan
+        self.history = history
+        self.per_epoch = max(1, plan["total_steps"] // plan["epochs"])
+        self.best: dict[str, Any] = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Score the starting point."""
+        if trainer.global_step == 0:
+            self._score(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Score after every pass, and stop when nothing better has come for long."""
+        if self.validation is None or trainer.global_step % self.per_epoch:
+            return
+        self._score(trainer, pl_module)
+        waited = (trainer.global_step - self.best["step"]) / self.per_epoch
+        if waited > max(5, PATIENCE_SHARE * self.plan["epochs"]):
+            trainer.should_stop = True
+
+    def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self.validation is None:
+            return
+        images, rows, targets = self.validation
+        classifier: Classifier = pl_module.classifier
+        embedding = embed(classifier.backbone, images, rows, self.preprocess, pl_module.device)
+        with torch.no_grad():
+            logits = classifier.head.eval()(embedding.to(pl_module.device)).float().cpu()
+            classifier.head.train()
+        figures = validation_figures(logits, torch.from_numpy(targets))
+        self.history.add(trainer.global_step, trainer.global_step / self.per_epoch, "val", **figures)
+        if not self.best or (figures["val_macro_f1"], -figures["val_loss"]) > (self.best["val_macro_f1"], -self.best["val_loss"]):
+            self.best = {"step": trainer.global_step, **figures}
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
+
+    def restore(self, classifier: Classifier) -> dict[str, float]:
+        """Put the kept weights into the classifier and return their validation figures."""
+        if self.weights:
+            classifier.load_state_dict(self.weights)
+        return {name: float(value) for name, value in self.best.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"best": self.best, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the best of the checkpoint."""
+        self.best, self.weights = dict(state_dict["best"]), dict(state_dict["weights"])
+
+
+def validation_figures(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return class-balanced cross-entropy, macro-F1 and balanced accuracy.
+
+    Args:
+        logits: float32 (N, K).
+        targets: int64 (N,).
+    """
+    from sklearn.metrics import balanced_accuracy_score, f1_score
+
+    counts = torch.bincount(targets, minlength=logits.shape[1]).clamp(min=1)
+    loss = torch.nn.functional.cross_entropy(logits, targets, weight=len(targets) / (logits.shape[1] * counts).float())
+    predicted = logits.argmax(dim=1).numpy()
+    present = np.unique(targets.numpy())
+    return {
+        "val_loss": float(loss),
+        "val_macro_f1": float(f1_score(targets.numpy(), predicted, labels=present, average="macro", zero_division=0)),
+        "val_balanced_accuracy": float(balanced_accuracy_score(targets.numpy(), predicted)),
+    }

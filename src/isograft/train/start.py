@@ -1,0 +1,106 @@
+"""Where a training starts: which network, with which weights, seeing pixels in which scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from isograft import console
+from isograft.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from isograft.errors import IsograftError
+from isograft.model import Model
+from isograft.networks.backbones import build_backbone, parse_arguments
+from isograft.networks.weights import Account, InitWeights, adapt, resolve_init
+
+SCRATCH_BACKBONE = "resnet18"
+IMAGENET_BACKBONE = "tf_efficientnet_lite0"
+
+Triple = tuple[float, float, float]
+
+
+@dataclass
+class Start:
+    """A network to be built and the weights it begins with.
+
+    Attributes:
+        init: What `--init` said.
+        backbone: timm name.
+        arguments: Arguments of the backbone.
+        reason: Why this backbone.
+        weights: The weights; no tensors when from scratch.
+        account: Which tensors were loaded, resized or skipped, once built.
+    """
+
+    init: str
+    backbone: str
+    arguments: dict[str, Any]
+    reason: str
+    weights: InitWeights
+    account: Account | None = field(default=None)
+
+    @property
+    def parent(self) -> Model | None:
+        """The model folder started from, if any."""
+        return self.weights.model
+
+    @property
+    def image_size(self) -> int | None:
+        """The input size of the parent model, in pixels."""
+        return self.parent.preprocess.image_size if self.parent is not None else None
+
+    @property
+    def pixel_scale(self) -> tuple[Triple, Triple]:
+        """Per-channel mean and standard deviation the weights expect."""
+        if self.parent is not None:
+            return self.parent.preprocess.mean, self.parent.preprocess.std
+        return self.weights.mean or IMAGENET_MEAN, self.weights.std or IMAGENET_STD
+
+    def describe(self) -> str:
+        """The origin of the weights in words."""
+        return self.weights.source if self.weights.tensors else "random weights"
+
+    def build(self, image_size: int) -> nn.Module:
+        """Make the backbone (B, 3, S, S) -> (B, num_features), load the weights, and say what was loaded.
+
+        Raises:
+            IsograftError: No tensor of the weights fits.
+        """
+        network = build_backbone(self.backbone, self.arguments, image_size)
+        if self.weights.tensors:
+            self.account = adapt(network, self.weights.tensors)
+            console.say(f"weights from {self.weights.source}: {self.account.summary()}")
+        return network
+
+
+def open_start(init: str, backbone: str, backbone_arg: tuple[str, ...]) -> Start:
+    """Resolve `--init`, `--backbone` and `--backbone-arg` together.
+
+    Raises:
+        IsograftError: The weights cannot be had, or belong to another network than the one asked for.
+    """
+    arguments = parse_arguments(backbone_arg)
+    if init == "scratch":
+        name, reason = (SCRATCH_BACKBONE, "small and well tried on few images") if backbone == "auto" else (backbone, "as asked")
+        return Start(init, name, arguments, reason, resolve_init(init, name, arguments))
+    if init == "imagenet":
+        name, reason = (IMAGENET_BACKBONE, "its ImageNet weights need no network") if backbone == "auto" else (backbone, "as asked")
+        return Start(init, name, arguments, reason, resolve_init(init, name, arguments))
+    if (Path(init) / "model.json").is_file():
+        return _from_model(init, backbone, arguments)
+    if backbone == "auto" and not init.startswith("hf-hub:"):
+        raise IsograftError(f"--init {init} does not say which network its weights belong to; add --backbone NAME")
+    weights = resolve_init(init, backbone, arguments)
+    return Start(init, weights.backbone or backbone, {**weights.arguments, **arguments}, "as asked", weights)
+
+
+def _from_model(init: str, backbone: str, arguments: dict[str, Any]) -> Start:
+    """Start from a model folder, whose network is the default."""
+    weights = resolve_init(init, backbone, arguments)
+    assert weights.model is not None
+    own = weights.model.passport.backbone
+    if backbone == "auto":
+        return Start(init, own.name, {**own.arguments, **arguments}, f"the network of {init}", weights)
+    return Start(init, backbone, arguments, "as asked", weights)

@@ -1,0 +1,48 @@
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isograft.data.loader import Batch, ViewLoader, ViewSpec
+from isograft.data.policy import POLICIES
+from isograft.train.schedule import ResolutionSchedule
+from isograft.train.stream import BatchStream
+
+SCHEDULE = ResolutionSchedule((8, 16), (0.6, 0.4))
+POLICY = POLICIES["general"]
+
+
+def stream(total: int, start: int, seed: int = 0) -> BatchStream:
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 255, size=(20, 24, 3), dtype=np.uint8) for _ in range(11)]
+    loader = ViewLoader(images, np.arange(11, dtype=np.uint64), [ViewSpec(1, 16, POLICY)], 4, seed, threads=1)
+    return BatchStream(loader, total, SCHEDULE, lambda size: [ViewSpec(2, size, POLICY)], lambda: start)
+
+
+def collect(batches: Iterator[Batch]) -> list[tuple[list[int], list[torch.Tensor]]]:
+    return [(batch.index.tolist(), [view.clone() for view in batch.views]) for batch in batches]
+
+
+@given(st.integers(1, 9), st.data())
+@settings(max_examples=15, deadline=None)
+def test_entering_at_step_k_gives_the_batches_from_k_on(total: int, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, total))
+    whole = collect(iter(stream(total, 0)))
+    part = collect(iter(stream(total, start)))
+    assert len(whole) == total
+    assert len(part) == total - start
+    for (rows, views), (again, same) in zip(whole[start:], part, strict=True):
+        assert rows == again
+        assert all(torch.equal(a, b) for a, b in zip(views, same, strict=True))
+
+
+def test_views_grow_when_the_schedule_says_so() -> None:
+    sizes = [views[0].shape[1] for _, views in collect(iter(stream(10, 0)))]
+    assert sizes == [8] * 6 + [16] * 4
+
+
+def test_an_epoch_visits_no_image_twice() -> None:
+    seen = [row for rows, _ in collect(iter(stream(2, 0))) for row in rows]
+    assert len(seen) == len(set(seen)) == 8
