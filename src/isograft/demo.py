@@ -7,12 +7,10 @@ import json
 import shlex
 import time
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 import polars as pl
 
@@ -20,6 +18,8 @@ from isograft.console import duration, result, say
 from isograft.data.synthetic import CLASSES, SyntheticImage, plan_images, render, write_images
 from isograft.errors import IsograftError
 from isograft.options import flag, positional
+from isograft.report.html import page
+from isograft.run import write_atomic
 from isograft.settings import DemoSettings
 from isograft.verbs import VERBS
 
@@ -169,10 +169,9 @@ def _report(story: Story, table: pl.DataFrame, scale: Scale, seed: int, drawn: t
         {"start": row["start"], "figures": [figure_text(row[name]) for name in FIGURES], "report": f"evaluation-{row['start']}/report.html"}
         for row in table.iter_rows(named=True)
     ]
-    source = (resources.files("isograft.report") / "templates" / "demo.html").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
     columns = [name.replace("_", " ") for name in FIGURES]
-    text = template.render(
+    text = page(
+        "demo.html.jinja",
         rows=rows,
         columns=columns,
         figures=figures,
@@ -181,9 +180,9 @@ def _report(story: Story, table: pl.DataFrame, scale: Scale, seed: int, drawn: t
         verdict=verdict(table, scale.labels_per_class),
     )
     report = story.out / "report.html"
-    report.write_text(text, encoding="utf-8")
+    write_atomic(report, text)
     record = {"images": "synthetic", "seed": seed, "seconds": round(seconds, 1), "results": table.to_dicts(), "commands": story.commands}
-    (story.out / "demo.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_atomic(story.out / "demo.json", json.dumps(record, indent=2) + "\n")
     return report
 
 
