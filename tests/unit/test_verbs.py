@@ -121,3 +121,10 @@ def test_positional_values_reach_their_places_and_surplus_ones_are_refused():
         function("model", "input", "x.csv")
     with pytest.raises(IsograftError, match="got model twice"):
         function("model", model="other", input="i", out="x.csv")
+
+
+def test_a_manifest_stands_for_its_file_and_one_only_in_memory_is_refused(image_tree, tmp_path):
+    manifest = isograft.ingest(image_tree, out=tmp_path / "m.parquet")
+    assert VERBS["pretrain"].build({"data": manifest, "out": "model"}).data == str(tmp_path / "m.parquet")
+    with pytest.raises(IsograftError, match="only in memory; write it first"):
+        VERBS["pretrain"].build({"data": isograft.Manifest(manifest.frame, None), "out": "model"})
