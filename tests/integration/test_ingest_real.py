@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
 from pathlib import Path
 
 import cv2
@@ -34,7 +33,7 @@ def sample(table: Path, column: str, step: int, folder: Path, name: str = "{}") 
     for row in rows:
         relative = name.format(row[column])
         (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(table.parent / relative, folder / relative)
+        (folder / relative).symlink_to(table.parent / relative)
     return folder, folder.parent / "t.csv"
 
 
@@ -61,7 +60,7 @@ def test_a_class_tree_of_another_source(real_data: Path, tmp_path: Path) -> None
     for place in ("nevus", "melanoma"):
         (tmp_path / "uda1" / place).mkdir(parents=True)
         for path in sorted((real_data / "skin" / "uda1" / place).iterdir())[:15]:
-            os.symlink(path, tmp_path / "uda1" / place / path.name)
+            (tmp_path / "uda1" / place / path.name).symlink_to(path)
     opened = open_data(str(tmp_path / "uda1"), DataSettings.model_validate({"cache_dir": tmp_path / "cache"}), need_labels=True)
     assert opened.classes() == ["melanoma", "nevus"] and len(opened) == 30
     hashes = opened.frame["perceptual_hash"].to_list()

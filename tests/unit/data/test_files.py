@@ -38,14 +38,14 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
 
 def test_loops_of_links_end_and_each_folder_is_entered_once(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png")
-    os.symlink(tmp_path, tmp_path / "a" / "loop")
-    os.symlink(tmp_path / "a", tmp_path / "again")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path / "a")
     assert found(tmp_path) == ["a/1.png"]
 
 
 def test_a_link_to_nowhere_is_listed(tmp_path: Path) -> None:
     tree(tmp_path, "1.png")
-    os.symlink(tmp_path / "gone.png", tmp_path / "2.png")
+    (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
     assert found(tmp_path) == ["1.png", "2.png"]
 
 

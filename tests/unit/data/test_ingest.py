@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def test_bad_files_are_rows_that_say_why_and_good_ones_go_on(flat: Path, tmp_pat
     cut = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8))[1].tobytes()
     (flat / "cut.jpg").write_bytes(cut[: len(cut) // 2])
     cv2.imwrite(str(flat / "wide.png"), np.zeros((40, 60), np.uint8))
-    os.symlink("gone.png", flat / "link.png")
+    (flat / "link.png").symlink_to("gone.png")
     manifest = run(tmp_path / "m.parquet", flat, max_megapixels=0.002)
     bad = {"empty.jpg": "empty", "text.jpg": "unsupported", "cut.jpg": "truncated", "wide.png": "too_large", "link.png": "corrupt"}
     good = {f"{n}.png": "ok" for n in range(4)}

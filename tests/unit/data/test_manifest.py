@@ -108,7 +108,7 @@ def test_the_fingerprint_ignores_order_and_place_but_not_content() -> None:
 
 
 def test_what_is_no_manifest_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(IsograftError, match="no manifest at .*none.parquet"):
+    with pytest.raises(IsograftError, match=r"no manifest at .*none.parquet"):
         Manifest.read(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("not parquet")
     with pytest.raises(IsograftError, match=r"text\.parquet cannot be read"):

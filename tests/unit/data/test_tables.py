@@ -88,7 +88,7 @@ def test_a_table_that_is_no_text_or_absent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"file\nL\xe4sion.png\n")
     with pytest.raises(IsograftError, match="UTF-8"):
         read_table(tmp_path / "t.csv", index("a.png"), None, NO_ROLES)
-    with pytest.raises(IsograftError, match="none.csv"):
+    with pytest.raises(IsograftError, match="none"):
         read_table(tmp_path / "none.csv", index("a.png"), None, NO_ROLES)
 
 
