@@ -81,23 +81,25 @@ def render_opencv(images: Sequence[Pixels], views: Views, size: int, out: Pixels
     """
     if out.dtype != np.uint8 or out.shape[1:] != (size, size, 3) or not out[:1].flags.c_contiguous:
         raise ValueError(f"out is {out.dtype} {out.shape}, and must be uint8 (B, {size}, {size}, 3) with contiguous rows")
-    if _scratch.warped.shape[0] != size:
-        _scratch.warped = np.empty((size, size, 4), np.uint8)
-    factors = block_factors(views.affine[start:stop])
-    coloured = (views.colour[start:stop] != _IDENTITY).any(axis=(1, 2))
-    colour = views.colour[start:stop] * np.array([1, 1, 1, 255], np.float32)
-    finish = (views.blur[start:stop] > 0) | (views.solarize[start:stop] <= 1)
-    for row in range(start, stop):
-        target, k = out[row], row - start
-        image = images[row] if images[row].shape[2] == 4 else _pad_in_scratch(images[row])
-        affine = views.affine[row]
-        if factors[k] > 1:
-            image, affine = _blocks(image, int(factors[k])), on_blocks(affine, int(factors[k]))
-        cv2.warpAffine(image, affine, (size, size), dst=_scratch.warped, flags=_WARP, borderMode=cv2.BORDER_REFLECT_101)
-        cv2.cvtColor(_scratch.warped, cv2.COLOR_RGBA2RGB, dst=target)
-        if coloured[k]:
-            cv2.transform(target, colour[k], dst=target)
-        if finish[k]:
+    scratch = _scratch
+    if scratch.warped.shape[0] != size:
+        scratch.warped = np.empty((size, size, 4), np.uint8)
+    part = slice(start, stop)
+    factors = block_factors(views.affine[part]).tolist()
+    coloured = (views.colour[part] != _IDENTITY).any(axis=(1, 2)).tolist()
+    finished = ((views.blur[part] > 0) | (views.solarize[part] <= 1)).tolist()
+    colours = views.colour[part] * np.array([1, 1, 1, 255], np.float32)
+    for row, factor, colour, has_colour, has_finish in zip(range(start, stop), factors, colours, coloured, finished, strict=True):
+        target, image, affine = out[row], images[row], views.affine[row]
+        if image.shape[2] == 3:
+            image = _pad_in_scratch(image)
+        if factor > 1:
+            image, affine = _blocks(image, factor), on_blocks(affine, factor)
+        cv2.warpAffine(image, affine, (size, size), dst=scratch.warped, flags=_WARP, borderMode=cv2.BORDER_REFLECT_101)
+        cv2.cvtColor(scratch.warped, cv2.COLOR_RGBA2RGB, dst=target)
+        if has_colour:
+            cv2.transform(target, colour, dst=target)
+        if has_finish:
             _blur_and_solarize(target, float(views.blur[row]), float(views.solarize[row]))
 
 
