@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MIN_STD = 0.005
+MIN_STD = 0.02
 MIN_RANK = 2.0
-"""Bounds of `collapsed`."""
+"""Bounds of `collapsed`; untrained networks on real images of one kind showed a spread from 0.18 and a rank from 17."""
 
 
 class ProbeScore(NamedTuple):
