@@ -185,8 +185,7 @@ class AlzubaidiNet(nn.Module):
         for module in self.modules():
             if isinstance(module, SameConv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]  # every convolution here has a bias
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace both fully connected layers by new ones; none with 0 classes (timm's interface)."""

@@ -68,7 +68,7 @@ def build_backbone(name: str, arguments: Mapping[str, Any], image_size: int) -> 
         given = ", ".join(f"{key}={value}" for key, value in options.items()) or "no arguments"
         raise IsograftError(f"backbone {name} cannot be built with {given}: {_first_line(error)}") from error
     _check_patches(network, name, image_size)
-    network.num_features = _count_features(network, name, image_size)
+    setattr(network, "num_features", _count_features(network, name, image_size))  # noqa: B010  (a network is typed as holding modules)
     return network
 
 
@@ -118,7 +118,9 @@ def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
     side = max(patch)
     below, above = image_size // side * side, (image_size // side + 1) * side
     choice = f"{below} or {above}" if below else str(above)
-    raise IsograftError(f"backbone {name} cuts images into patches of {side} px, which do not fill {image_size} px; use --image-size {choice}")
+    raise IsograftError(
+        f"backbone {name} cuts images into patches of {side} px, which do not fill {image_size} px; use --image-size {choice}"
+    )
 
 
 def _count_features(network: nn.Module, name: str, image_size: int) -> int:
@@ -128,7 +130,9 @@ def _count_features(network: nn.Module, name: str, image_size: int) -> int:
         with torch.no_grad():
             output = network.eval()(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:  # whatever a network finds wrong with the size
-        raise IsograftError(f"backbone {name} does not take images of {image_size} px: {_first_line(error)}; try --image-size 224") from error
+        raise IsograftError(
+            f"backbone {name} does not take images of {image_size} px: {_first_line(error)}; try --image-size 224"
+        ) from error
     finally:
         network.train(training)
     if not isinstance(output, torch.Tensor) or output.ndim != 2:
