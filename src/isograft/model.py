@@ -1,0 +1,204 @@
+"""A trained model: a folder with weights, passport and the record of what was seen, checked whenever it is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from isograft.card import model_card
+from isograft.data.preprocess import Preprocess
+from isograft.errors import IsograftError
+from isograft.lineage import SEEN_SCHEMA
+from isograft.networks.backbones import build_backbone
+from isograft.networks.heads import Classifier, build_head
+from isograft.passport import (
+    CARD_FILE,
+    PASSPORT_FILE,
+    SEEN_FILE,
+    WEIGHTS_FILE,
+    BackboneRecord,
+    Passport,
+    read_passport,
+    render,
+    sha256,
+)
+from isograft.run import write_atomic
+
+__all__ = ["BackboneRecord", "Model", "Passport"]
+
+BACKBONE_PREFIX = "backbone."
+
+
+class Model:
+    """A model folder. Use `Model.load`; `Model.write` makes one.
+
+    Attributes:
+        folder: Where it lies; it can be moved freely.
+        passport: What it is and how it was made.
+    """
+
+    def __init__(self, folder: Path, passport: Passport) -> None:
+        self.folder = folder
+        self.passport = passport
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Model:
+        """Open a model folder and check every file it lists.
+
+        Raises:
+            IsograftError: It is no model folder, is unfinished, or a file is missing or damaged; the file is named.
+        """
+        folder = Path(folder)
+        path = folder / PASSPORT_FILE
+        if not path.is_file():
+            raise IsograftError(_why_no_model(folder))
+        passport = read_passport(path)
+        for name, expected in passport.files.items():
+            if name != PASSPORT_FILE:
+                _check_file(folder, name, expected)
+        try:
+            with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
+                stored.keys()
+            pl.read_parquet_schema(folder / SEEN_FILE)
+        except (SafetensorError, OSError, pl.exceptions.PolarsError) as error:
+            raise IsograftError(f"{folder} lacks sound weights or its record of seen images ({error}); copy the folder again") from error
+        return cls(folder, passport)
+
+    @classmethod
+    def write(
+        cls,
+        folder: Path | str,
+        passport: Passport,
+        tensors: Mapping[str, Tensor],
+        seen: pl.DataFrame,
+        extra_files: Mapping[str, bytes | str | Path] | None = None,
+    ) -> Model:
+        """Write a model folder: each file whole or not at all, the passport last.
+
+        Args:
+            folder: The folder, which may exist and hold other files.
+            passport: All but `files` and `content_hash`, which are filled in.
+            tensors: State dict of the backbone, or of the `Classifier`.
+            seen: Every image the model and its ancestors were trained or tuned on (see `isograft.lineage.merge_seen`).
+            extra_files: Further files by name: their content, or the path to copy from (a file already in place is only listed).
+
+        Raises:
+            IsograftError: The disk is full or the folder is not writable, or a name is not allowed.
+        """
+        folder = Path(folder)
+        content = {WEIGHTS_FILE: _weights_bytes(tensors), SEEN_FILE: _seen_bytes(seen)}
+        for name, given in (extra_files or {}).items():
+            _check_name(name)
+            content[name] = given.read_bytes() if isinstance(given, Path) else given.encode() if isinstance(given, str) else given
+        sealed = passport.seal({name: sha256(data) for name, data in content.items()})
+        content[CARD_FILE] = model_card(sealed).encode()
+        sealed = passport.seal({name: sha256(data) for name, data in content.items()})
+        for name, data in content.items():
+            source = (extra_files or {}).get(name)
+            if not (isinstance(source, Path) and source.resolve() == (folder / name).resolve()):
+                write_atomic(folder / name, data)
+        write_atomic(folder / PASSPORT_FILE, render(sealed))
+        return cls(folder, sealed)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 that stands for this model: 64 hexadecimal digits."""
+        return self.passport.content_hash
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image becomes the network's input."""
+        return self.passport.preprocess
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Class names in the order of the scores; None for a backbone."""
+        return self.passport.classes
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights on the CPU, named as in the state dict of `network()`."""
+        return load_file(self.folder / WEIGHTS_FILE)
+
+    def backbone_tensors(self) -> dict[str, Tensor]:
+        """The weights of the backbone alone, named as in its own state dict."""
+        tensors = self.tensors()
+        if self.passport.kind == "backbone":
+            return tensors
+        return {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE_PREFIX)}
+
+    def network(self) -> nn.Module:
+        """The network with its weights, in evaluation mode.
+
+        Returns:
+            Normalised float images (B, 3, S, S) to logits (B, K), or to embeddings (B, D) for a backbone.
+
+        Raises:
+            IsograftError: The weights do not belong to the network the passport names.
+        """
+        record = self.passport.backbone
+        network = build_backbone(record.name, record.arguments, self.preprocess.image_size)
+        tensors = self.tensors()
+        if self.passport.head is not None and self.classes is not None:
+            hidden = tensors["head.hidden.bias"].shape[0] if "head.hidden.bias" in tensors else None
+            network = Classifier(network, build_head(self.passport.head, record.features, len(self.classes), hidden))
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise IsograftError(f"the weights in {self.folder} do not fit {record.name}: {str(error).splitlines()[-1].strip()}") from error
+        return network.eval()
+
+    def seen(self) -> pl.DataFrame:
+        """Every image this model and its ancestors were trained or tuned on: pixel_hash, perceptual_hash, group_hash, role, origin."""
+        return self._seen
+
+    @cached_property
+    def _seen(self) -> pl.DataFrame:
+        return pl.read_parquet(self.folder / SEEN_FILE).select(pl.col(name).cast(kind) for name, kind in SEEN_SCHEMA.items())
+
+
+def _why_no_model(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no model folder {folder}; check the path"
+    if (folder / "run.json").is_file():
+        return f"{folder} holds a run that is not finished; repeat its command with --resume, then use the model"
+    return f"{folder} is no model folder: it has no {PASSPORT_FILE}; give the --out folder of pretrain or finetune"
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise IsograftError(f"{path} is missing; copy the whole model folder again")
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise IsograftError(f"{path} cannot be read: {error.strerror or error}; copy the model folder again") from error
+    if found != expected:
+        raise IsograftError(
+            f"{path} is damaged or was changed: its hash differs from the one in {PASSPORT_FILE}; copy the model folder again"
+        )
+
+
+def _check_name(name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or name in {PASSPORT_FILE, WEIGHTS_FILE, SEEN_FILE, CARD_FILE}:
+        raise IsograftError(f"'{name}' cannot be a further file of a model folder; choose another name")
+
+
+def _weights_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The tensors as safetensors; tensors that share memory are stored once each."""
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata={"format": "pt"})
+
+
+def _seen_bytes(seen: pl.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    seen.select(pl.col(name).cast(kind) for name, kind in SEEN_SCHEMA.items()).write_parquet(stream, compression="zstd")
+    return stream.getvalue()

@@ -1,0 +1,74 @@
+"""`isograft show`: a model's lineage, its plan with reasons, and its figures, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from isograft import console
+from isograft.lineage import lineage_text
+from isograft.model import Model
+from isograft.settings import ShowSettings
+
+_LONGEST = 60
+
+
+def show(settings: ShowSettings) -> str:
+    """Print what a model is, where it comes from, how it was made and how it did; return the text.
+
+    Raises:
+        IsograftError: The folder is no model folder, or a file in it is damaged.
+    """
+    text = describe(Model.load(settings.model))
+    console.result(text)
+    return text
+
+
+def describe(model: Model) -> str:
+    """The model in words, one section after another."""
+    passport = model.passport
+    backbone, preprocess = passport.backbone, passport.preprocess
+    arguments = "".join(f", {key}={value}" for key, value in backbone.arguments.items())
+    facts = {
+        "kind": passport.kind,
+        "network": f"{backbone.name}{arguments} ({backbone.features} features)",
+        "head": passport.head,
+        "classes": ", ".join(passport.classes) if passport.classes else None,
+        "input": f"{preprocess.image_size} x {preprocess.image_size} px RGB",
+        "method": passport.method,
+        "images seen": f"{model.seen()['pixel_hash'].n_unique():,} by this model and its ancestors",
+        "content hash": model.content_hash,
+    }
+    sections = [str(model.folder), _columns([(name, value) for name, value in facts.items() if value is not None])]
+    sections += ["Lineage", _indent(lineage_text(model))]
+    sections += ["Plan", _columns([(str(one.get("name")), f"{_short(one.get('value'))}  ({one.get('reason')})") for one in passport.plan])]
+    sections += ["Figures", _columns([(name, _short(value)) for name, value in _flatten(passport.metrics)])]
+    sections += ["Software", _columns(list(passport.software.items()))]
+    if passport.citations:
+        sections += ["Please cite", _indent("\n".join(passport.citations))]
+    return "\n".join(sections)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested figures one by one, by dotted names; lists are left out, they are for the report."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif not isinstance(value, list):
+            yield f"{prefix}{name}", value
+
+
+def _columns(rows: list[tuple[str, Any]]) -> str:
+    if not rows:
+        return "  none"
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else "undefined" if value is None else str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
