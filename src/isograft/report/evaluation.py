@@ -122,7 +122,7 @@ def limitations(tested: Evaluated) -> list[str]:
     )
     if not tested.has_groups:
         lines.append(
-            "The data do not say which images belong to one patient or lesion, so each counts alone: a patient on both sides goes unnoticed."
+            "The data do not say which images belong to one patient or lesion, so each counts alone: a patient on both sides goes unseen."
         )
     few = [f"{name} ({one['images']})" for name, one in m["per_class"].items() if 0 < one["groups"] < _FEW]
     if few:

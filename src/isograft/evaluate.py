@@ -1,0 +1,286 @@
+"""`isograft evaluate`: score a classifier on images it has never seen, or refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from isograft import console
+from isograft._version import __version__
+from isograft.assess.metrics import score
+from isograft.data.manifest import SCHEMA, Manifest
+from isograft.errors import IsograftError
+from isograft.inference import MAX_PIXELS, classify, read_ahead
+from isograft.predictions import answers, further_columns, table_bytes
+from isograft.settings import EvaluateSettings
+
+if TYPE_CHECKING:
+    from isograft.model import Model
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LabeledData:
+    """Labeled images to score.
+
+    Attributes:
+        manifest: Usable, labeled rows.
+        files: Their files, in row order.
+        name: What they are, for people.
+        own_split: Whether they are the model's own held-out test split.
+        left_out: Sentences about rows that are not tested.
+    """
+
+    manifest: Manifest
+    files: list[Path]
+    name: str
+    own_split: bool
+    left_out: list[str]
+
+
+def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+    """Score a classifier and write `metrics.json`, `predictions.parquet`, `predictions.csv` and `report.html`.
+
+    Returns:
+        What metrics.json holds: see `isograft.assess.metrics.score`, plus `model`, `data` and `leakage`.
+
+    Raises:
+        LeakageError: The model, or an ancestor, has seen an image or a group that is tested (exit code 3).
+        IsograftError: The data do not fit the model, cannot be read, or the output folder exists already.
+    """
+    out = settings.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise IsograftError(f"--out {out} already exists; delete it or choose another folder")
+    from isograft.model import Model
+
+    model = Model.load(settings.model)
+    classes = list(model.classes or ())
+    if not classes:
+        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    data = _own_test_split(model) if settings.data is None else _given_data(settings.data, settings)
+    _check_labels(data, classes)
+    leaked = _leaked_rows(model, data, settings.allow_leakage)
+    p = _probabilities(model, data, settings.threads or os.cpu_count() or 1)
+    place = {name: k for k, name in enumerate(classes)}
+    labels = np.array([place[label] for label in data.manifest.labels()], dtype=np.int64)
+    metrics = _described(model, data, leaked, settings) | score(labels, p, classes, data.manifest.groups())
+    table = _predictions(data, p, classes, leaked)
+    page = _page(model, data, metrics, labels, p, classes)
+    with _whole_folder(out) as folder:
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        for name in ("predictions.parquet", "predictions.csv"):
+            (folder / name).write_bytes(table_bytes(table, Path(name)))
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    shown = ", ".join(
+        f"{name.replace('_', ' ')} {metrics[name]:.3f}"
+        for name in ("balanced_accuracy", "macro_f1", "macro_roc_auc")
+        if metrics[name] is not None
+    )
+    console.say(f"{metrics['n_images']:,} images of {metrics['n_groups']:,} groups: {shown}; written to {out}")
+    return metrics
+
+
+def _own_test_split(model: Model) -> LabeledData:
+    """The test rows of the model's own split.parquet, at the paths they had when it was trained."""
+    path = model.folder / "split.parquet"
+    remedy = f"give labeled data: isograft evaluate {model.folder} DATA --out ..."
+    if not path.is_file():
+        raise IsograftError(f"{model.folder} has no test split (split.parquet); {remedy}")
+    frame = pl.read_parquet(path)
+    frame = frame.filter(pl.col("split") == "test")
+    if not len(frame):
+        raise IsograftError(f"{model.folder} kept no image for the test (--test-fraction 0); {remedy}")
+    files = [Path(uri) for uri in frame["uri"]]
+    gone = [str(file) for file in files if not file.is_file()]
+    if gone:
+        raise IsograftError(
+            f"{len(gone):,} of {len(files):,} test images are no longer where they were, such as {gone[0]}; put them back, or {remedy}"
+        )
+    return LabeledData(Manifest(frame, None), files, f"the held-out test split of {model.folder.resolve().name}", True, [])
+
+
+def _given_data(data: str, settings: EvaluateSettings) -> LabeledData:
+    """The labeled rows of DATA."""
+    from isograft.data.source import open_data
+
+    everything = open_data(data, settings, need_labels=False)
+    manifest = everything.select(pl.col("label").is_not_null())
+    if not len(manifest):
+        raise IsograftError(
+            f"{data} has no labels; use one folder per class, or name the column with --label-column (and its CSV with --labels)"
+        )
+    left_out = []
+    if unlabeled := len(everything) - len(manifest):
+        left_out.append(f"{unlabeled:,} of {len(everything):,} readable images have no label and were not tested.")
+        console.warn(left_out[-1])
+    return LabeledData(manifest, manifest.locate(), data, False, left_out)
+
+
+def _check_labels(data: LabeledData, classes: Sequence[str]) -> None:
+    found = data.manifest.classes()
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        raise IsograftError(
+            f"{data.name} has the class {_listed(unknown)}, which the model does not know; it knows {_listed(classes)}: "
+            "leave those images out with --where, or rename the labels"
+        )
+    if len(found) == 1:
+        raise IsograftError(
+            f"all {len(data.manifest):,} labeled images of {data.name} are of one class ('{found[0]}'), so nothing can be told apart; "
+            "add images of another class, or use isograft predict"
+        )
+
+
+def _leaked_rows(model: Model, data: LabeledData, allowed: bool) -> npt.NDArray[np.bool_]:
+    """Which tested rows the model or an ancestor has seen: bool (N,).
+
+    Raises:
+        LeakageError: There are some, and that was not allowed.
+    """
+    from isograft.lineage import leaks, refuse
+
+    found = leaks(model.seen(), data.manifest)
+    if not allowed:
+        refuse(found, len(data.manifest), str(model.folder))
+    leaked = np.zeros(len(data.manifest), dtype=bool)
+    leaked[found["row"].cast(pl.Int64).to_numpy()] = True
+    if leaked.any():
+        told = f"{leaked.sum():,} of {len(leaked):,} images of {data.name} were seen by {model.folder} or an ancestor of it"
+        console.warn(f"{told}; every output is stamped as leaked")
+    return leaked
+
+
+def _probabilities(model: Model, data: LabeledData, threads: int) -> npt.NDArray[np.float64]:
+    """Probabilities float64 (N, K) in row order, from the original files; each must still hold the pixels it had at ingest."""
+    frame = data.manifest.frame
+    largest = (
+        frame.select(pl.col("width").cast(pl.Int64) * pl.col("height")).max().item() if {"width", "height"} <= {*frame.columns} else None
+    )
+    pictures = read_ahead(data.files, model.preprocess, threads, max(MAX_PIXELS, largest or 0))
+    rows = []
+    with console.Progress(len(data.files), "Evaluating") as progress:
+        for file, known, (picture, row) in zip(
+            data.files, frame["pixel_hash"], classify(model.network(), model.preprocess, pictures), strict=True
+        ):
+            if row is None:
+                raise IsograftError(f"{file} cannot be read any more: {picture.reason}; restore it, or ingest the data again")
+            if picture.pixel_hash != known:
+                raise IsograftError(
+                    f"{file} has changed since it was ingested, so it may be an image the model has seen; "
+                    "restore it, or ingest the data again"
+                )
+            rows.append(row)
+            progress.advance()
+    return np.stack(rows)
+
+
+def _predictions(data: LabeledData, p: npt.NDArray[np.float64], classes: Sequence[str], leaked: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """One row per tested image: who it is, what it is, what the model says, then the data's further columns."""
+    frame = data.manifest.frame
+    table = pl.concat([frame.select("id", "uri", "label", "group"), answers(list(p), classes)], how="horizontal")
+    if leaked.any():
+        table = table.with_columns(pl.Series("leaked", leaked))
+    ours = [name for name in SCHEMA if name != "source" or frame["source"].null_count() == len(frame)]
+    return pl.concat([table, further_columns(frame, [*ours, "relative_uri"], table.columns)], how="horizontal")
+
+
+def _described(model: Model, data: LabeledData, leaked: npt.NDArray[np.bool_], settings: EvaluateSettings) -> dict[str, Any]:
+    """What metrics.json says about the model, the data and the leak check."""
+    hashes = data.manifest.frame["pixel_hash"]
+    return {
+        "format_version": 1,
+        "isograft": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {"folder": str(model.folder), "content_hash": model.content_hash},
+        "data": {
+            "name": data.name,
+            "own_test_split": data.own_split,
+            "where": settings.where,
+            "fingerprint": data.manifest.fingerprint(),
+            "left_out": data.left_out,
+        },
+        "leakage": {"allowed": settings.allow_leakage, "images": int(leaked.sum())},
+        "classes": list(model.classes or ()),
+        "n_distinct_images": hashes.n_unique(),
+    }
+
+
+def _page(
+    model: Model,
+    data: LabeledData,
+    metrics: dict[str, Any],
+    labels: npt.NDArray[np.int64],
+    p: npt.NDArray[np.float64],
+    classes: Sequence[str],
+) -> str:
+    from isograft.lineage import lineage_text
+    from isograft.report.evaluation import Evaluated, evaluation_page
+
+    frame = data.manifest.frame
+    words = {*classes, *frame["source"].drop_nulls().unique()}
+    record = {
+        "model folder": str(model.folder),
+        "model content hash": model.content_hash,
+        "data fingerprint": metrics["data"]["fingerprint"],
+        "rows kept by": metrics["data"]["where"] or "no filter",
+        "made": metrics["created"],
+        "software": f"isograft {__version__}",
+    }
+    tested = Evaluated(
+        metrics=metrics,
+        labels=labels,
+        probabilities=p,
+        classes=classes,
+        names=[Path(uri).name for uri in frame["uri"]],
+        paths=data.files,
+        model=model.folder.resolve().name,
+        lineage=lineage_text(model),
+        history=_history(model.folder / "history.csv"),
+        record=list(record.items()),
+        has_groups=frame["group"].null_count() < len(frame),
+        own_split=data.own_split,
+        synthetic=any("synthetic" in str(word).lower() for word in words),
+        left_out=data.left_out,
+    )
+    return evaluation_page(tested)
+
+
+def _history(path: Path) -> dict[str, Sequence[Any]] | None:
+    """The columns of a training history as text, or None where there is none."""
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: [row.get(name) for row in rows] for name in rows[0] if name} if rows else None
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder that appears under its name complete or not at all: written beside, then renamed."""
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        partial.rename(out)
+    except OSError as error:
+        raise IsograftError(f"cannot write {out}: {error.strerror or error}; free some space or choose another --out") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

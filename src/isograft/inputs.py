@@ -1,0 +1,151 @@
+"""What `predict` is asked about: a file, a folder, a CSV or a manifest becomes a list of files, one row each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from isograft import console
+from isograft.data.files import Listing, find_images
+from isograft.data.manifest import Manifest, encode_uri
+from isograft.data.selection import holds
+from isograft.data.tables import FileIndex, read_table
+from isograft.errors import IsograftError
+from isograft.settings import PredictSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The rows asked for.
+
+    Attributes:
+        uris: N names as the user gave them: relative to the folder, as in the CSV, or as in the manifest.
+        paths: N files; None where a name fits no file or several.
+        problems: Row to (status, reason) where the path is None.
+        further: N rows of columns to keep beside the answers; their names may clash with ours.
+    """
+
+    uris: list[str]
+    paths: list[Path | None]
+    problems: dict[int, tuple[str, str]]
+    further: pl.DataFrame
+
+
+def list_inputs(settings: PredictSettings) -> Inputs:
+    """Find what is to be classified.
+
+    Raises:
+        IsograftError: The input does not exist, names no image, or an option does not go with it.
+    """
+    path = Path(settings.input).expanduser()
+    if not path.exists():
+        raise IsograftError(f"{settings.input} does not exist; predict takes an image, a folder, a CSV or a manifest (.parquet)")
+    suffix = path.suffix.lower()
+    if settings.labels is not None:
+        raise IsograftError("predict reads no labels; leave --labels out, or give its CSV in place of the folder to keep its columns")
+    if path.is_file() and suffix in {".csv", ".tsv"}:
+        inputs = _from_table(path, settings)
+    elif path.is_file() and suffix == ".parquet":
+        inputs = _from_manifest(path, settings)
+    else:
+        inputs = _from_files(path, settings)
+    if not inputs.uris:
+        raise IsograftError(f"{settings.input} has no row to classify{f' for which {settings.where} holds' if settings.where else ''}")
+    return inputs
+
+
+def _from_files(path: Path, settings: PredictSettings) -> Inputs:
+    for name in ("where", "path_column", "label_column", "group_column"):
+        if getattr(settings, name) is not None:
+            raise IsograftError(
+                f"--{name.replace('_', '-')} needs a CSV or a manifest, but {path} is {'a folder' if path.is_dir() else 'an image'}"
+            )
+    listing = find_images([path])
+    if listing.others:
+        endings = sorted({Path(other).suffix or "no ending" for other in listing.others})[:5]
+        console.say(f"{len(listing.others):,} files of {path} are not images by their names ({', '.join(endings)}) and are passed over")
+    uris = [encode_uri(image.relative) for image in listing.images]
+    return Inputs(uris, [Path(image.path) for image in listing.images], {}, pl.DataFrame())
+
+
+def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
+    if settings.path_column is not None:
+        raise IsograftError(f"--path-column goes with a CSV, but {path} is a manifest")
+    manifest = Manifest.read(path)
+    _check_columns(path, manifest.frame, settings)
+    if settings.where:
+        manifest = manifest.select(holds(manifest.frame, settings.where, str(path)))
+    frame = manifest.frame
+    ours = ["id", "uri", "width", "height", "channels", "bits", "pixel_hash", "perceptual_hash", "status", "reason"]
+    known = [
+        name
+        for name in frame.columns
+        if name not in ours and (name not in {"label", "group", "source", "split"} or frame[name].null_count() < len(frame))
+    ]
+    return Inputs(frame["uri"].to_list(), list(manifest.locate()), {}, frame.select(known))
+
+
+def _from_table(path: Path, settings: PredictSettings) -> Inputs:
+    index = _NamedFiles(Listing([], []), path.parent) if settings.path_column else _index(path)
+    table = read_table(path, index, settings.path_column, {})
+    frame = table.frame
+    _check_columns(path, frame, settings)
+    if settings.where:
+        frame = frame.filter(holds(frame, settings.where, str(path)))
+    cells = [cell or "" for cell in frame[table.path_column]]
+    paths: list[Path | None] = [_direct(cell, path.parent) for cell in cells]
+    problems: dict[int, tuple[str, str]] = {}
+    if None in paths and settings.path_column:
+        index = _index(path)
+    for row, (cell, found) in enumerate(zip(cells, paths, strict=True)):
+        if found is None:
+            paths[row], problem = _search(cell, index)
+            if problem:
+                problems[row] = problem
+    return Inputs(cells, paths, problems, frame.drop(table.path_column))
+
+
+def _check_columns(path: Path, frame: pl.DataFrame, settings: PredictSettings) -> None:
+    for name in ("label_column", "group_column"):
+        column = getattr(settings, name)
+        if column is not None and column not in frame.columns:
+            raise IsograftError(f"{path} has no column {column} for --{name.replace('_', '-')}; it has {', '.join(frame.columns)}")
+
+
+def _direct(cell: str, folder: Path) -> Path | None:
+    """The file a cell names exactly, seen from the table's folder."""
+    path = folder / cell
+    return path if cell.strip() and path.is_file() else None
+
+
+class _NamedFiles(FileIndex):
+    """A file index that also gives the paths."""
+
+    def __init__(self, listing: Listing, folder: Path) -> None:
+        super().__init__(listing.images, folder)
+        self.paths: Sequence[str] = [image.path for image in listing.images]
+
+
+def _index(path: Path) -> _NamedFiles:
+    """The images below the table's folder; none is no error here, since a row may name a file anywhere."""
+    try:
+        listing = find_images([path.parent])
+    except IsograftError:
+        if not os.access(path.parent, os.R_OK | os.X_OK):
+            raise
+        listing = Listing([], [])
+    return _NamedFiles(listing, path.parent)
+
+
+def _search(cell: str, index: _NamedFiles) -> tuple[Path | None, tuple[str, str] | None]:
+    """The one file a cell means without folder or extension, or why there is none."""
+    found, paths = index.find(cell), index.paths
+    if len(found) == 1:
+        return Path(paths[found[0]]), None
+    if found:
+        return None, ("ambiguous", f"the name fits {len(found)} files, such as {paths[found[0]]} and {paths[found[1]]}")
+    return None, ("missing", "there is no such file" if cell.strip() else "the cell is empty")

@@ -1,0 +1,88 @@
+"""`isograft predict`: classify images, one row per input, whatever its state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from isograft import console
+from isograft.errors import IsograftError
+from isograft.inference import Picture, Row, classify, read_ahead
+from isograft.inputs import Inputs, list_inputs
+from isograft.predictions import answers, further_columns, table_bytes
+from isograft.run import write_atomic
+from isograft.settings import PredictSettings
+
+if TYPE_CHECKING:
+    from isograft.model import Model
+
+_ROWS_PER_PART = 4096
+
+
+def predict(settings: PredictSettings) -> pl.DataFrame:
+    """Classify images and write one row per input.
+
+    A file that cannot be read gets a row with its `status` and `reason` and no answer; the run goes on.
+    The numbers of an image are those `evaluate` gives it, to the bit.
+
+    Returns:
+        The table written: `id` (first 16 digits of the pixels' SHA-256), `uri`, `status`, `reason`, `predicted`,
+        one `p_<class>` float64 per class, then the further columns of an input table.
+
+    Raises:
+        IsograftError: The model is no classifier, the input names no image, or the output exists already or cannot be written.
+    """
+    if settings.out.exists():
+        raise IsograftError(f"--out {settings.out} already exists; delete it or choose another name")
+    inputs = list_inputs(settings)
+    from isograft.model import Model
+
+    model = Model.load(settings.model)
+    classes = model.classes
+    if not classes:
+        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    parts = list(_parts(model, list(classes), inputs, settings.threads or os.cpu_count() or 1))
+    table = pl.concat(parts)
+    table = pl.concat([table, further_columns(inputs.further, (), table.columns)], how="horizontal")
+    write_atomic(settings.out, table_bytes(table, settings.out))
+    bad = table.filter(pl.col("status") != "ok")
+    if len(bad):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(bad["status"].value_counts().rows()))
+        console.warn(f"{len(bad):,} of {len(table):,} inputs have no answer ({kinds}); the columns status and reason say why")
+    console.say(f"{len(table) - len(bad):,} images classified; written to {settings.out}")
+    return table
+
+
+def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int) -> Iterator[pl.DataFrame]:
+    """Classify row by row; only finished rows are held, packed into columns every few thousand."""
+    found: list[Path] = [path for path in inputs.paths if path is not None]
+    pictures = classify(model.network(), model.preprocess, read_ahead(found, model.preprocess, threads))
+    rows: list[tuple[str, Picture, Row | None]] = []
+    with console.Progress(len(inputs.uris), "Predicting") as progress:
+        for place, (uri, path) in enumerate(zip(inputs.uris, inputs.paths, strict=True)):
+            if path is None:
+                rows.append((uri, Picture(None, *inputs.problems[place]), None))
+            else:
+                picture, row = next(pictures)
+                rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), row))
+            progress.advance()
+            if len(rows) == _ROWS_PER_PART:
+                yield _table(rows, classes)
+                rows = []
+    if rows:
+        yield _table(rows, classes)
+
+
+def _table(rows: list[tuple[str, Picture, Row | None]], classes: list[str]) -> pl.DataFrame:
+    columns = {
+        "id": [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows],
+        "uri": [uri for uri, _, _ in rows],
+        "status": [picture.status for _, picture, _ in rows],
+        "reason": [picture.reason for _, picture, _ in rows],
+    }
+    described = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+    return pl.concat([described, answers([row for _, _, row in rows], classes)], how="horizontal")
