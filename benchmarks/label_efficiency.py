@@ -150,9 +150,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over budgets per split, then paired differences over splits."""
     table = []
     for task, mode, metric in itertools.product(TASKS, MODES, METRICS):
-        scores = {
-            (row["start"], row["seed"], row["budget"]): row[metric] for row in rows if row["task"] == task and row["mode"] == mode
-        }
+        scores = {(row["start"], row["seed"], row["budget"]): row[metric] for row in rows if row["task"] == task and row["mode"] == mode}
         seeds = sorted({seed for _, seed, _ in scores})
         budgets = sorted({budget for _, _, budget in scores})
         whole = [seed for seed in seeds if all((start, seed, budget) in scores for start in STARTS for budget in budgets)]
@@ -161,11 +159,20 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         per_seed = {start: np.array([np.mean([scores[start, seed, budget] for budget in budgets]) for seed in whole]) for start in STARTS}
         means = {start: round(float(values.mean()), 4) for start, values in per_seed.items()}
         by_budget = {
-            start: {budget: round(float(np.mean([scores[start, seed, budget] for seed in whole])), 4) for budget in budgets} for start in STARTS
+            start: {budget: round(float(np.mean([scores[start, seed, budget] for seed in whole])), 4) for budget in budgets}
+            for start in STARTS
         }
         differences = {f"{a} - {b}": [round(v, 4) for v in interval(per_seed[a] - per_seed[b])] for a, b in PAIRS}
         table.append(
-            {"task": task, "mode": mode, "metric": metric, "splits": len(whole), "mean": means, "by_budget": by_budget, "difference": differences}
+            {
+                "task": task,
+                "mode": mode,
+                "metric": metric,
+                "splits": len(whole),
+                "mean": means,
+                "by_budget": by_budget,
+                "difference": differences,
+            }
         )
     return table
 

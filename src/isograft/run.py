@@ -50,7 +50,12 @@ def environment() -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {**versions, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "cores": str(os.cpu_count())}
+    return {
+        **versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+    }
 
 
 @dataclass
@@ -97,7 +102,11 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
     from filelock import FileLock, Timeout
 
     if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        hint = "choose another --out" if (path / "model.json").exists() else "choose another --out, or add --resume to continue an interrupted run"
+        hint = (
+            "choose another --out"
+            if (path / "model.json").exists()
+            else "choose another --out, or add --resume to continue an interrupted run"
+        )
         raise IsograftError(f"--out {path} already exists; {hint}")
     if resume and not (path / "run.json").is_file():
         raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")

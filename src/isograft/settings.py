@@ -82,11 +82,11 @@ class TrainingSettings(DataSettings):
     out: Path = Field(description="The model folder to write; it must not exist yet.")
     backbone: str = Field("auto", description="Any timm model name, or alzubaidi_dcnn, the network of the paper.")
     backbone_arg: tuple[str, ...] = Field((), description="Argument of the backbone as key=value, for example width=8; repeatable.")
-    image_size: int | Auto = Field("auto", ge=8, le=2048, description="Side of the square the network sees, in pixels.")
-    epochs: int | Auto = Field("auto", ge=1, description="Passes over the training images.")
+    image_size: Annotated[int, Field(ge=8, le=2048)] | Auto = Field("auto", description="Side of the square the network sees, in pixels.")
+    epochs: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="Passes over the training images.")
     max_time: Duration | None = Field(None, description="Wall-clock bound of the training, for example 30m.")
-    batch_size: int | Auto = Field("auto", ge=2, description="Images per step.")
-    lr: float | Auto = Field("auto", gt=0, description="Peak learning rate of the backbone.")
+    batch_size: Annotated[int, Field(ge=2)] | Auto = Field("auto", description="Images per step.")
+    lr: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="Peak learning rate of the backbone.")
     domain: DomainName = Field("auto", description="Preset of image variations that leave the meaning unchanged.")
     precision: PrecisionName = Field("auto", description="Arithmetic of the network; auto measures which is faster here.")
     seed: int = Field(0, ge=0, description="Seed of every draw: same seed, plan and machine give the same bytes.")
@@ -106,18 +106,20 @@ class FinetuneSettings(TrainingSettings):
     init: str = Field(description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
     val: str | None = Field(None, description="Labeled data for validation, in place of a split drawn from DATA.")
     strategy: StrategyName = Field("auto", description="Train the head only, everything, head first then everything, or as in the paper.")
-    labels_per_class: int | None = Field(None, ge=1, description="Use only this many training labels per class; smaller draws are inside larger ones.")
+    labels_per_class: int | None = Field(
+        None, ge=1, description="Use only this many training labels per class; smaller draws are inside larger ones."
+    )
     test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of the groups held out for evaluate.")
-    val_fraction: float | Auto = Field("auto", ge=0, lt=1, description="Share of the training groups used to choose when to stop.")
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = Field(
+        "auto", description="Share of the training groups used to choose when to stop."
+    )
 
 
 class EvaluateSettings(DataSettings):
     """Score a classifier on images it has never seen, or refuse."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
-    data: str | None = Field(
-        None, description="Labeled data [default: the model's own held-out test split].", json_schema_extra=POSITIONAL
-    )
+    data: str | None = Field(None, description="Labeled data [default: the model's own held-out test split].", json_schema_extra=POSITIONAL)
     out: Path = Field(description="The folder to write: metrics.json, predictions and report.html.")
     allow_leakage: bool = Field(False, description="Score seen images too; every output is stamped as leaked.")
 

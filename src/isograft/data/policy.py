@@ -79,7 +79,7 @@ _ASPECT = (3 / 4, 4 / 3)
 POLICIES: dict[str, ViewPolicy] = {
     # Photographs and whatever is not known better: a camera held nearly upright, in varying light.
     "general": ViewPolicy(
-        crop=(0.3, 1.0), aspect=_ASPECT, rotation=15, flip_horizontal=0.5, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03
+        crop=(0.3, 1.0), aspect=_ASPECT, rotation=15, flip_horizontal=0.5, brightness=0.15, contrast=0.15, saturation=0.15, hue=0.02
     ),
     # Contact images of skin: no up or down, and a colour that is itself a sign of disease.
     "dermoscopy": ViewPolicy(

@@ -105,7 +105,8 @@ def label_subset(labels: Labels, groups: Labels, ids: Sequence[str], per_class: 
         rows = np.flatnonzero(labels.astype(str) == name)
         if len(rows) < per_class:
             raise IsograftError(
-                f"class '{name}' has {len(rows)} training labels, fewer than the {per_class} asked for; lower --labels-per-class or label more images"
+                f"class '{name}' has {len(rows)} training labels, fewer than the {per_class} asked for; "
+                "lower --labels-per-class or label more images"
             )
         rows = rows[np.argsort(row_rank[rows], kind="stable")]
         turns: dict[str, int] = {}

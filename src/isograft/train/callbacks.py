@@ -49,14 +49,15 @@ class History(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """Save the whole state every few minutes, and when the user interrupts.
+    """Save the whole state every few minutes, every so many steps if asked, and when the user interrupts.
 
     The file is written beside the old one and renamed over it, so that a crash or a full disk leaves the last good state.
     """
 
-    def __init__(self, run: RunFolder, history: History, minutes: float = 5.0) -> None:
+    def __init__(self, run: RunFolder, history: History, every_steps: int | None = None, minutes: float = 5.0) -> None:
         self.run = run
         self.history = history
+        self.every_steps = every_steps
         self.seconds = minutes * 60
         self.stop_requested = False
         self.saved_at = time.monotonic()
@@ -71,7 +72,8 @@ class Checkpoint(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time."""
-        if self.stop_requested or time.monotonic() - self.saved_at > self.seconds:
+        due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
+        if due or self.stop_requested or time.monotonic() - self.saved_at > self.seconds:
             self.save(trainer)
         if self.stop_requested:
             trainer.should_stop = True
@@ -88,7 +90,9 @@ class Checkpoint(pl.Callback):
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
             kept = "the last good state is kept" if target.exists() else "no state was saved yet"
-            raise IsograftError(f"cannot save the state to {target}: {error}; {kept}: free some space and continue with --resume") from error
+            raise IsograftError(
+                f"cannot save the state to {target}: {error}; {kept}: free some space and continue with --resume"
+            ) from error
         self.history.write()
         self.saved_at = time.monotonic()
 

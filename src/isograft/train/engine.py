@@ -36,11 +36,12 @@ def run_training(
     what: str,
     callbacks: Sequence[pl.Callback] = (),
     clip: float | None = None,
+    save_every: int | None = None,
 ) -> None:
     """Train to the end of the stream, from the checkpoint of `run` when it is resumed.
 
-    The run is one Lightning epoch of `total_steps` batches: an epoch over the images is a property of the stream, so there is a single kind of
-    resume, in the middle.
+    The run is one Lightning epoch of `total_steps` batches: an epoch over the images is a property of the stream, so there is
+    a single kind of resume, in the middle.
 
     Args:
         module: Computes the loss and owns the optimizer.
@@ -53,13 +54,29 @@ def run_training(
         what: Title of the progress bar.
         callbacks: Further callbacks, called before the checkpoint is taken.
         clip: Largest gradient norm.
+        save_every: Also save the state after so many steps, once the callbacks have found it sound.
 
     Raises:
         RunInterrupted: The user pressed Ctrl-C; the state was saved.
     """
     torch.set_flush_denormal(True)
-    checkpoint = Checkpoint(run, history)
-    trainer = pl.Trainer(
+    checkpoint = Checkpoint(run, history, save_every)
+    callbacks = [history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint]
+    with _quiet_lightning(), _interruptible(checkpoint):
+        trainer = _trainer(callbacks, precision, clip)
+        stream: BatchStream = stream_of(lambda: trainer.global_step)
+        resumable = run.checkpoint if run.resumed and run.checkpoint.exists() else None
+        trainer.fit(module, train_dataloaders=stream, ckpt_path=resumable, weights_only=True)
+    history.write()
+    if checkpoint.stop_requested and trainer.global_step < total_steps:
+        raise RunInterrupted(
+            f"stopped at step {trainer.global_step} of {total_steps}; the state is in {run.path}: add --resume to continue"
+        )
+
+
+def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None) -> pl.Trainer:
+    """A Lightning trainer that does nothing but the steps: saving, figures and the screen are ours."""
+    return pl.Trainer(
         accelerator="gpu" if training_device().type == "cuda" else "cpu",
         devices=1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
@@ -71,15 +88,8 @@ def run_training(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         gradient_clip_val=clip,
-        callbacks=[history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint],
+        callbacks=list(callbacks),
     )
-    stream: BatchStream = stream_of(lambda: trainer.global_step)
-    resumable = run.checkpoint if run.resumed and run.checkpoint.exists() else None
-    with _quiet_lightning(), _interruptible(checkpoint):
-        trainer.fit(module, train_dataloaders=stream, ckpt_path=resumable, weights_only=True)
-    history.write()
-    if checkpoint.stop_requested and trainer.global_step < total_steps:
-        raise RunInterrupted(f"stopped at step {trainer.global_step} of {total_steps}; the state is in {run.path}: add --resume to continue")
 
 
 @contextmanager
@@ -104,14 +114,16 @@ def _interruptible(checkpoint: Checkpoint) -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice about loaders and workers, which does not apply to our stream, off the screen."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep Lightning's advice and advertisements off the screen."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"pytorch_lightning.*")
         warnings.filterwarnings("ignore", message=r".*(num_workers|resuming from a checkpoint|does not have many workers).*")
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from isograft import console
 from isograft.data.cache import ImageCache
 from isograft.data.fingerprint import fingerprint
-from isograft.data.loader import Batch, ViewLoader, ViewSpec
+from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.data.source import default_cache_dir, open_data
@@ -28,80 +25,18 @@ from isograft.run import RunFolder, run_folder
 from isograft.settings import FinetuneSettings
 from isograft.train.callbacks import History
 from isograft.train.engine import run_training, training_device
+from isograft.train.finetune_module import FinetuneModule
 from isograft.train.finetune_plan import plan_finetuning, training_policy
 from isograft.train.monitoring import embed
-from isograft.train.optimizer import build_optimizer, parameter_groups, scale_learning_rates
 from isograft.train.partition import Partition, partition
 from isograft.train.precision import choose_precision
 from isograft.train.probe import fit_probe
 from isograft.train.record import save_classifier
-from isograft.train.schedule import ResolutionSchedule, warmup_cosine
+from isograft.train.schedule import ResolutionSchedule
 from isograft.train.selection import BestOnValidation
 from isograft.train.start import Start, open_start
 from isograft.train.stream import BatchStream
 from isograft.train.views import plan_image_size, plan_views, planned_policy
-
-
-class FinetuneModule(pl.LightningModule):
-    """One optimizer step of a classifier.
-
-    Args:
-        classifier: Backbone and head.
-        plan: Rates, steps, schedule.
-        preprocess: Turns uint8 views into network input.
-        class_weights: float32 (K,) weights of the cross-entropy, or None.
-    """
-
-    def __init__(self, classifier: Classifier, plan: Plan, preprocess: Preprocess, class_weights: Tensor | None, history: History) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.plan = plan
-        self.preprocess = preprocess
-        self.loss = nn.CrossEntropyLoss(weight=class_weights)
-        self.history = history
-        self._losses: list[float] = []
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Head and backbone with their own rates."""
-        groups = parameter_groups(
-            self.classifier.backbone,
-            self.classifier.head,
-            lr=self.plan["lr"],
-            rest_lr=self.plan["head_lr"],
-            weight_decay=self.plan["weight_decay"],
-            layer_decay=self.plan["layer_decay"],
-        )
-        return build_optimizer(groups, self.plan["optimizer"])
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set this step's rates, and keep batch statistics frozen where the plan says so."""
-        if self.plan["schedule"] == "cosine":
-            factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
-            scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
-        if self.plan["frozen_bn"]:
-            for module in self.classifier.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the uint8 pixels."""
-        return batch.to(device)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Cross-entropy of one batch."""
-        loss = self.loss(self.classifier(self.preprocess.normalise(batch.views[0])), batch.labels)
-        if not torch.isfinite(loss):
-            raise IsograftError(f"the loss became {float(loss)} at step {self.global_step}; lower --lr (now {self.plan['lr']:.2g})")
-        return {"loss": loss}
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Record the loss of every pass."""
-        self._losses.append(float(outputs["loss"]))
-        per_epoch = max(1, self.plan["total_steps"] // self.plan["epochs"])
-        if self.global_step % per_epoch == 0:
-            lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-            self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=float(np.mean(self._losses)), lr=lr)
-            self._losses = []
 
 
 @dataclass(frozen=True)
@@ -167,11 +102,31 @@ def _prepare(settings: FinetuneSettings, manifest: Manifest, start: Start, plan:
     if plan["strategy"] in {"probe", "probe-then-full"}:
         _solve_head(classifier, images, rows, targets, preprocess, plan, settings.seed)
     if plan["strategy"] != "probe" and "views" not in plan:
-        measured = fingerprint(images.select(rows.train), short_sides[rows.train], settings.seed)
-        plan_views(plan, settings.domain, measured)
+        _plan_views(settings, start, plan, images, rows, short_sides)
         value, reason = choose_precision(backbone, size, device) if settings.precision == "auto" else (settings.precision, "as asked")
         plan.decide("precision", value, reason)
-    return _Job(classifier, images, rows, targets, preprocess, plan, _validation(settings, classes, rows, images, targets, preprocess, cache_dir, threads))
+    return _Job(
+        classifier,
+        images,
+        rows,
+        targets,
+        preprocess,
+        plan,
+        _validation(settings, classes, rows, images, targets, preprocess, cache_dir, threads),
+    )
+
+
+def _plan_views(
+    settings: FinetuneSettings, start: Start, plan: Plan, images: ImageCache, rows: Partition, short_sides: npt.NDArray[np.int64]
+) -> None:
+    """Vary images as in the pretraining, whose pool is larger than any labeled set; without one, measure all images but the test's."""
+    inherited = start.parent_decision("views")
+    if settings.domain == "auto" and inherited is not None:
+        plan.decide("domain", start.parent_decision("domain"), f"as {settings.init} was pretrained")
+        plan.decide("views", inherited, f"as {settings.init} was pretrained")
+        return
+    measured = np.setdiff1d(np.arange(len(rows.manifest)), rows.test)
+    plan_views(plan, settings.domain, fingerprint(images.select(measured), short_sides[measured], settings.seed))
 
 
 def _validation(
@@ -190,7 +145,9 @@ def _validation(
     manifest = open_data(settings.val, settings, need_labels=True)
     unknown = sorted(set(manifest.classes()) - set(classes))
     if unknown:
-        raise IsograftError(f"--val {settings.val} holds class '{unknown[0]}', which {settings.data} does not; the classes are {', '.join(classes)}")
+        raise IsograftError(
+            f"--val {settings.val} holds class '{unknown[0]}', which {settings.data} does not; the classes are {', '.join(classes)}"
+        )
     given = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
     return ImageCache.build(manifest, preprocess, cache_dir, threads), np.arange(len(manifest)), given, manifest
 
@@ -214,8 +171,7 @@ def _solve_head(
     features = embed(classifier.backbone, images, rows.train, preprocess, torch.device("cpu")).numpy()
     weight, bias, strength = fit_probe(features, targets[rows.train], rows.manifest.groups()[rows.train], seed)
     plan.decide("probe_c", strength, "inverse regularisation of the linear probe")
-    head = classifier.head
-    assert isinstance(head, nn.Linear)
+    head: Any = classifier.head
     with torch.no_grad():
         head.weight.copy_(weight)
         head.bias.copy_(bias)
@@ -242,7 +198,9 @@ def _train(settings: FinetuneSettings, run: RunFolder, job: _Job, start: Start, 
         figures = _fit(settings, run, job, history, threads)
     else:
         history.write()
-    model = save_classifier(run, job.classifier, plan, job.rows, start, job.preprocess, figures, job.validation[3] if settings.val and job.validation else None, settings)
+    validation = job.validation[3] if settings.val and job.validation else None
+    origin = Path(settings.data).stem
+    model = save_classifier(run, job.classifier, plan, job.rows, start, job.preprocess, figures, validation, origin)
     run.finish()
     console.say(f"model: {run.path}")
     return model
@@ -257,13 +215,21 @@ def _fit(settings: FinetuneSettings, run: RunFolder, job: _Job, history: History
     counts = np.bincount(targets, minlength=len(job.rows.manifest.classes()))
     weights = torch.from_numpy(len(targets) / (len(counts) * counts)).float() if plan["class_weights"] else None
     loader = ViewLoader(
-        job.images.select(train), job.rows.manifest.ids()[train], [ViewSpec(1, size, policy)], plan["batch_size"], settings.seed, labels=targets, threads=threads
+        job.images.select(train),
+        job.rows.manifest.ids()[train],
+        [ViewSpec(1, size, policy)],
+        plan["batch_size"],
+        settings.seed,
+        labels=targets,
+        threads=threads,
     )
     module = FinetuneModule(job.classifier, plan, job.preprocess, weights, history)
     selection = BestOnValidation(job.validation[:3] if job.validation else None, job.preprocess, plan, history)
     run_training(
         module,
-        lambda position: BatchStream(loader, plan["total_steps"], ResolutionSchedule.constant(size), lambda _: [ViewSpec(1, size, policy)], position),
+        lambda position: BatchStream(
+            loader, plan["total_steps"], ResolutionSchedule.constant(size), lambda _: [ViewSpec(1, size, policy)], position
+        ),
         run,
         history,
         total_steps=plan["total_steps"],
@@ -273,4 +239,3 @@ def _fit(settings: FinetuneSettings, run: RunFolder, job: _Job, history: History
         callbacks=[selection],
     )
     return selection.restore(job.classifier)
-

@@ -38,7 +38,14 @@ def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int
 def _strategy(plan: Plan, settings: FinetuneSettings, *, rarest: int, started: bool) -> str:
     if not started:
         return str(plan.choose("strategy", settings.strategy, "full", "no layer is trained yet"))
-    return str(plan.choose("strategy", settings.strategy, "probe-then-full", "the head first, so that its first random steps do not spoil the features (arXiv:2202.10054)"))
+    return str(
+        plan.choose(
+            "strategy",
+            settings.strategy,
+            "probe-then-full",
+            "the head first, so that its first random steps do not spoil the features (arXiv:2202.10054)",
+        )
+    )
 
 
 def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, started: bool) -> None:
@@ -52,12 +59,20 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
     plan.decide("warmup_steps", max(1, plan["total_steps"] // 10), "a tenth of the run")
     plan.decide("optimizer", "adamw", "robust to the scale of the features")
     plan.choose("lr", settings.lr, 1e-3, "AdamW's usual peak")
-    plan.decide("head_lr", plan["lr"], "the head begins at the probe's solution" if plan["strategy"] == "probe-then-full" else "as the backbone")
+    plan.decide(
+        "head_lr", plan["lr"], "the head begins at the probe's solution" if plan["strategy"] == "probe-then-full" else "as the backbone"
+    )
     plan.decide("layer_decay", 0.75 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
     plan.decide("schedule", "cosine", "ends at zero")
     frozen = started and batch < 16
-    plan.decide("frozen_bn", frozen, f"batches of {batch} {'are too small for' if frozen else 'suffice for'} batch statistics" if started else "a new network needs its own statistics")
+    plan.decide(
+        "frozen_bn",
+        frozen,
+        f"batches of {batch} {'are too small for' if frozen else 'suffice for'} batch statistics"
+        if started
+        else "a new network needs its own statistics",
+    )
     plan.decide("class_weights", True, "every class counts the same")
     plan.decide("min_crop", GENTLE_CROP, "views keep at least half of the image, so that the finding stays in view")
 
@@ -83,7 +98,9 @@ def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_
 
 def _check_batch(batch: int, train_images: int, settings: FinetuneSettings) -> None:
     if batch > train_images:
-        raise IsograftError(f"--batch-size {batch} is more than the {train_images} training images of {settings.data}; use at most {train_images}")
+        raise IsograftError(
+            f"--batch-size {batch} is more than the {train_images} training images of {settings.data}; use at most {train_images}"
+        )
 
 
 def training_policy(plan: Plan, policy: ViewPolicy) -> ViewPolicy:

@@ -31,18 +31,19 @@ class EmbeddingMonitor(pl.Callback):
     A collapsed embedding stops the run before the next checkpoint is taken, so the last good state is kept.
     """
 
-    def __init__(
-        self, images: ImageCache, preprocess: Preprocess, manifest: Manifest, history: History, plan: Plan, seed: int
-    ) -> None:
+    def __init__(self, images: ImageCache, preprocess: Preprocess, manifest: Manifest, history: History, plan: Plan, seed: int) -> None:
         self.images = images
         self.preprocess = preprocess
         self.history = history
         self.plan = plan
+        self.every = max(1, plan["total_steps"] // TIMES)
         self.latest: dict[str, float] = {}
         ids = [str(key) for key in manifest.frame["id"]]
         self.rows = np.argsort(keyed_rank(ids, seed, "monitor"))[:SAMPLE]
         self.labels = self._probe_labels(manifest)
-        self.reference = ~hold_out(manifest.labels()[self.rows], manifest.groups()[self.rows], 0.5, seed, "monitor") if self.labels is not None else None
+        self.reference = (
+            ~hold_out(manifest.labels()[self.rows], manifest.groups()[self.rows], 0.5, seed, "monitor") if self.labels is not None else None
+        )
 
     def _probe_labels(self, manifest: Manifest) -> npt.NDArray[np.int64] | None:
         """Class numbers of the sample when every row has a label and there are two classes at least."""
@@ -53,9 +54,7 @@ class EmbeddingMonitor(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Measure when a tenth of the run is done."""
-        total = self.plan["total_steps"]
-        every = max(1, total // TIMES)
-        if trainer.global_step % every and trainer.global_step != total:
+        if trainer.global_step % self.every and trainer.global_step != self.plan["total_steps"]:
             return
         embedding = embed(pl_module.method.export_backbone(), self.images, self.rows, self.preprocess, pl_module.device)
         self.measure(embedding, trainer.global_step)
@@ -75,7 +74,8 @@ class EmbeddingMonitor(pl.Callback):
         reason = collapsed(std, rank, embedding.shape[1])
         if reason is not None:
             raise IsograftError(
-                f"pretraining collapsed at step {step}: {reason}; the last good state is kept: lower --lr, raise --batch-size or choose another --method"
+                f"pretraining collapsed at step {step}: {reason}; the last good state is kept: "
+                "lower --lr, raise --batch-size or choose another --method"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -90,7 +90,9 @@ def _held_out(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> tup
         plan.decide("split", "the manifest's own", "its split column is filled")
         return named == "test", named == "val"
     plan.decide("test_fraction", settings.test_fraction, "whole groups, classes in proportion")
-    return hold_out(manifest.labels(), manifest.groups(), settings.test_fraction, settings.seed, "test"), np.zeros(len(manifest), dtype=bool)
+    return hold_out(manifest.labels(), manifest.groups(), settings.test_fraction, settings.seed, "test"), np.zeros(
+        len(manifest), dtype=bool
+    )
 
 
 def _validation(

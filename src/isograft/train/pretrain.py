@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytorch_lightning as pl
 import torch
 
 from isograft import console
 from isograft.data.augment import ViewPolicy
 from isograft.data.cache import ImageCache
 from isograft.data.fingerprint import fingerprint
-from isograft.data.loader import Batch, ViewLoader, ViewSpec
+from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.data.source import default_cache_dir, open_data
@@ -30,83 +29,17 @@ from isograft.ssl.method import Method, build_method
 from isograft.train.callbacks import History
 from isograft.train.engine import run_training, training_device
 from isograft.train.monitoring import EmbeddingMonitor
-from isograft.train.optimizer import build_optimizer, parameter_groups, scale_learning_rates
 from isograft.train.precision import choose_precision
+from isograft.train.pretrain_module import PretrainModule
 from isograft.train.pretrain_plan import plan_steps, plan_training
 from isograft.train.record import save_backbone
-from isograft.train.schedule import ResolutionSchedule, parse_schedule, warmup_cosine
+from isograft.train.schedule import ResolutionSchedule, parse_schedule
 from isograft.train.start import Start, open_start
+from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
 from isograft.train.views import plan_image_size, plan_views, planned_policy
 
 CLIP = 5.0
-
-
-class PretrainModule(pl.LightningModule):
-    """One optimizer step of a pretraining method.
-
-    Args:
-        method: The method with its backbone.
-        plan: Rates, steps and warm-up.
-        preprocess: Turns uint8 views into network input.
-        history: Receives loss, rate and learning rate a hundred times per run.
-    """
-
-    def __init__(self, method: Method, plan: Plan, preprocess: Preprocess, history: History) -> None:
-        super().__init__()
-        self.method = method
-        self.plan = plan
-        self.preprocess = preprocess
-        self.history = history
-        self._losses: list[float] = []
-        self._began = time.monotonic()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; the backbone layer by layer, everything new at its own rate."""
-        beside = torch.nn.ModuleDict({name: child for name, child in self.method.named_children() if name != "backbone"})
-        groups = parameter_groups(
-            self.method.backbone,
-            beside,
-            lr=self.plan["lr"],
-            rest_lr=self.plan["new_layer_lr"],
-            weight_decay=self.plan["weight_decay"],
-            layer_decay=self.plan["layer_decay"],
-        )
-        return build_optimizer(groups, "adamw")
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rates of this step."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
-        scale_learning_rates(optimizer, factor)
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the uint8 pixels: a quarter of the bytes of float input."""
-        return batch.to(device)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Compute the loss of one batch of uint8 views."""
-        views = [self.preprocess.normalise(view) for view in batch.views]
-        output = self.method(views, batch.labels)
-        if not torch.isfinite(output.loss):
-            raise IsograftError(
-                f"the loss became {float(output.loss)} at step {self.global_step}; the last good state is kept in --out: lower --lr (now {self.plan['lr']:.2g}) or choose another --method"
-            )
-        return {"loss": output.loss}
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Update teachers and the history."""
-        step = self.global_step
-        self.method.after_step(step / self.plan["total_steps"])
-        self._losses.append(float(outputs["loss"]))
-        every = max(1, self.plan["total_steps"] // 100)
-        if step % every == 0 or step == self.plan["total_steps"]:
-            now = time.monotonic()
-            rate = len(self._losses) * self.plan["batch_size"] / max(now - self._began, 1e-9)
-            epoch = step / max(1, self.plan["total_steps"]) * self.plan["epochs"]
-            lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-            self.history.add(step, epoch, "train", loss=float(np.mean(self._losses)), lr=lr, images_per_second=rate)
-            self._losses, self._began = [], now
 
 
 def pretrain(settings: PretrainSettings) -> Model:
@@ -119,7 +52,6 @@ def pretrain(settings: PretrainSettings) -> Model:
         IsograftError: Bad input, an existing folder, a NaN loss or a collapsed embedding.
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
-    _check(settings)
     with run_folder(settings.out, settings.model_dump(mode="json", exclude={"resume"}), settings.resume) as run:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
@@ -136,11 +68,6 @@ def pretrain(settings: PretrainSettings) -> Model:
         console.say("plan:")
         plan.tell()
         return _train(settings, run, job, plan, manifest, start, threads)
-
-
-def _check(settings: PretrainSettings) -> None:
-    if settings.method == "supervised" and settings.label_column is None:
-        raise IsograftError("--method supervised needs --label-column: the column of the pool to learn from")
 
 
 @dataclass(frozen=True)
@@ -223,9 +150,7 @@ def _seconds_per_step(plan: Plan, job: _Job, size: int) -> float:
     return best
 
 
-def _train(
-    settings: PretrainSettings, run: RunFolder, job: _Job, plan: Plan, manifest: Manifest, start: Start, threads: int
-) -> Model:
+def _train(settings: PretrainSettings, run: RunFolder, job: _Job, plan: Plan, manifest: Manifest, start: Start, threads: int) -> Model:
     history = History(run)
     loader = ViewLoader(
         job.images,
@@ -250,9 +175,11 @@ def _train(
         what=f"Pretraining ({plan['method']})",
         callbacks=[monitor],
         clip=CLIP,
+        save_every=monitor.every,
     )
-    model = save_backbone(run, job.method, plan, manifest, start, job.preprocess, monitor.latest, Path(settings.data).name)
+    refreshed = refresh_batch_statistics(job.method.export_backbone(), job.images, job.preprocess, job.device, settings.seed)
+    plan.decide("batch_statistics", f"{refreshed} layers re-estimated", "on whole images, as inference will see them")
+    model = save_backbone(run, job.method, plan, manifest, start, job.preprocess, monitor.latest, Path(settings.data).stem)
     run.finish()
     console.say(f"model: {run.path}")
     return model
-

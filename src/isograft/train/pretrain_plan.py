@@ -21,10 +21,17 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     if len(manifest) < LEAST_IMAGES:
         raise IsograftError(f"{settings.data} holds {len(manifest)} usable images; pretraining needs at least {LEAST_IMAGES}")
     method = plan["method"]
-    most = 256 if device.type == "cuda" else 128
-    batch = plan.choose("batch_size", settings.batch_size, min(most, len(manifest)), f"{most} at most, and no more than the pool holds")
+    most = 256 if device.type == "cuda" else 64
+    batch = plan.choose(
+        "batch_size",
+        settings.batch_size,
+        min(most, len(manifest)),
+        "many steps matter more than many negatives on a CPU" if most == 64 else "fills the GPU",
+    )
     if batch > len(manifest):
-        raise IsograftError(f"--batch-size {batch} is more than the {len(manifest)} usable images of {settings.data}; use at most {len(manifest)}")
+        raise IsograftError(
+            f"--batch-size {batch} is more than the {len(manifest)} usable images of {settings.data}; use at most {len(manifest)}"
+        )
     if method == "supervised" and started:
         rate, reason = 5e-4, "a start from weights"
     elif started:
@@ -35,15 +42,17 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     plan.decide("new_layer_lr", 1e-3 if started else plan["lr"], "projector or head, always new")
     plan.decide("layer_decay", 0.8 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
-    plan.decide("resolution", _resolution(plan), "small views first: more images in the same time, the full size last")
+    constant = started or plan["method"] == "mae" or plan["fixed_size"]
+    resolution = [[plan["image_size"], 1.0]] if constant else _progressive(plan["image_size"])
+    plan.decide(
+        "resolution", resolution, "one size throughout" if len(resolution) == 1 else "small views first: more images in the same time"
+    )
 
 
-def _resolution(plan: Plan) -> list[list[float]]:
-    size = plan["image_size"]
+def _progressive(size: int) -> list[list[float]]:
+    """Four fifths of the steps at about 0.6 of the size, the rest at the full size."""
     small = 8 * max(4, round(size * 0.6 / 8))
-    if plan["method"] == "mae" or plan["fixed_size"] or small >= size:
-        return [[size, 1.0]]
-    return [[small, 0.8], [size, 0.2]]
+    return [[small, 0.8], [size, 0.2]] if small < size else [[size, 1.0]]
 
 
 def plan_steps(plan: Plan, settings: PretrainSettings, images: int, seconds_per_step: dict[int, float]) -> int:

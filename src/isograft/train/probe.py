@@ -52,9 +52,7 @@ def _model(strength: float) -> Any:
     return LogisticRegression(C=strength, max_iter=500, class_weight="balanced")
 
 
-def _choose_strength(
-    scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int
-) -> float:
+def _choose_strength(scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int) -> float:
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
     rarest = np.bincount(labels).min()

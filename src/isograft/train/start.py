@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -16,7 +15,6 @@ from isograft.networks.backbones import build_backbone, parse_arguments
 from isograft.networks.weights import Account, InitWeights, adapt, resolve_init
 
 SCRATCH_BACKBONE = "resnet18"
-IMAGENET_BACKBONE = "tf_efficientnet_lite0"
 
 Triple = tuple[float, float, float]
 
@@ -58,6 +56,11 @@ class Start:
             return self.parent.preprocess.mean, self.parent.preprocess.std
         return self.weights.mean or IMAGENET_MEAN, self.weights.std or IMAGENET_STD
 
+    def parent_decision(self, name: str) -> Any:
+        """What the parent's plan decided under a name, or None."""
+        plan = self.parent.passport.plan if self.parent is not None else []
+        return next((entry["value"] for entry in plan if entry["name"] == name), None)
+
     def describe(self) -> str:
         """The origin of the weights in words."""
         return self.weights.source if self.weights.tensors else "random weights"
@@ -82,25 +85,12 @@ def open_start(init: str, backbone: str, backbone_arg: tuple[str, ...]) -> Start
         IsograftError: The weights cannot be had, or belong to another network than the one asked for.
     """
     arguments = parse_arguments(backbone_arg)
+    weights = resolve_init(init, backbone, arguments)
+    if backbone != "auto":
+        return Start(init, backbone, arguments, "as asked", weights)
     if init == "scratch":
-        name, reason = (SCRATCH_BACKBONE, "small and well tried on few images") if backbone == "auto" else (backbone, "as asked")
-        return Start(init, name, arguments, reason, resolve_init(init, name, arguments))
-    if init == "imagenet":
-        name, reason = (IMAGENET_BACKBONE, "its ImageNet weights need no network") if backbone == "auto" else (backbone, "as asked")
-        return Start(init, name, arguments, reason, resolve_init(init, name, arguments))
-    if (Path(init) / "model.json").is_file():
-        return _from_model(init, backbone, arguments)
-    if backbone == "auto" and not init.startswith("hf-hub:"):
+        return Start(init, SCRATCH_BACKBONE, arguments, "small and well tried on few images", weights)
+    if weights.backbone is None:
         raise IsograftError(f"--init {init} does not say which network its weights belong to; add --backbone NAME")
-    weights = resolve_init(init, backbone, arguments)
-    return Start(init, weights.backbone or backbone, {**weights.arguments, **arguments}, "as asked", weights)
-
-
-def _from_model(init: str, backbone: str, arguments: dict[str, Any]) -> Start:
-    """Start from a model folder, whose network is the default."""
-    weights = resolve_init(init, backbone, arguments)
-    assert weights.model is not None
-    own = weights.model.passport.backbone
-    if backbone == "auto":
-        return Start(init, own.name, {**own.arguments, **arguments}, f"the network of {init}", weights)
-    return Start(init, backbone, arguments, "as asked", weights)
+    reason = "its ImageNet weights need no network" if init == "imagenet" else f"the network of {init}"
+    return Start(init, weights.backbone, {**weights.arguments, **arguments}, reason, weights)

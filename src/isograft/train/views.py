@@ -26,14 +26,18 @@ def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> ViewPolicy:
     if asked != "auto":
         plan.decide("domain", asked, "as asked")
         return _keep(plan, POLICIES[asked])
-    name = plan.decide("domain", "grey" if measured.grey else "general", "the images hold no colour" if measured.grey else "the images hold colour")
+    name = plan.decide(
+        "domain", "grey" if measured.grey else "general", "the images hold no colour" if measured.grey else "the images hold colour"
+    )
     turn = plan.decide(
         "rotation",
         180.0 if measured.any_rotation else 10.0,
         f"a linear probe tells four turns apart with accuracy {measured.rotation_accuracy:.2f} (chance 0.25)",
     )
     mirror = plan.decide(
-        "mirror", measured.any_mirror, f"a linear probe tells mirror images apart with accuracy {measured.mirror_accuracy:.2f} (chance 0.50)"
+        "mirror",
+        measured.any_mirror,
+        f"a linear probe tells mirror images apart with accuracy {measured.mirror_accuracy:.2f} (chance 0.50)",
     )
     symmetry = {"rotation": turn, "flip_horizontal": 0.5 if mirror else 0.0, "flip_vertical": 0.5 if mirror and turn == 180.0 else 0.0}
     return _keep(plan, POLICIES[name].model_copy(update=symmetry))

@@ -1,0 +1,83 @@
+"""One optimizer step of a classifier, with its rates and its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isograft.data.loader import Batch
+from isograft.data.preprocess import Preprocess
+from isograft.errors import IsograftError
+from isograft.networks.heads import Classifier
+from isograft.plan import Plan
+from isograft.train.callbacks import History
+from isograft.train.optimizer import build_optimizer, parameter_groups, scale_learning_rates
+from isograft.train.schedule import warmup_cosine
+
+
+class FinetuneModule(pl.LightningModule):
+    """One optimizer step of a classifier.
+
+    Args:
+        classifier: Backbone and head.
+        plan: Rates, steps, schedule.
+        preprocess: Turns uint8 views into network input.
+        class_weights: float32 (K,) weights of the cross-entropy, or None.
+        history: Receives the loss of every pass.
+    """
+
+    def __init__(self, classifier: Classifier, plan: Plan, preprocess: Preprocess, class_weights: Tensor | None, history: History) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.plan = plan
+        self.preprocess = preprocess
+        self.loss = nn.CrossEntropyLoss(weight=class_weights)
+        self.history = history
+        self._losses: list[float] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Head and backbone with their own rates."""
+        groups = parameter_groups(
+            self.classifier.backbone,
+            self.classifier.head,
+            lr=self.plan["lr"],
+            rest_lr=self.plan["head_lr"],
+            weight_decay=self.plan["weight_decay"],
+            layer_decay=self.plan["layer_decay"],
+        )
+        return build_optimizer(groups, self.plan["optimizer"])
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set this step's rates, and keep batch statistics frozen where the plan says so."""
+        if self.plan["schedule"] == "cosine":
+            factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
+            scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
+        if self.plan["frozen_bn"]:
+            for module in self.classifier.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the uint8 pixels."""
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Cross-entropy of one batch."""
+        loss = self.loss(self.classifier(self.preprocess.normalise(batch.views[0])), batch.labels)
+        if not torch.isfinite(loss):
+            raise IsograftError(f"the loss became {loss.item()} at step {self.global_step}; lower --lr (now {self.plan['lr']:.2g})")
+        return {"loss": loss}
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Record the loss of every pass."""
+        self._losses.append(float(outputs["loss"]))
+        per_epoch = max(1, self.plan["total_steps"] // self.plan["epochs"])
+        if self.global_step % per_epoch == 0:
+            lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+            self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=float(np.mean(self._losses)), lr=lr)
+            self._losses = []

@@ -1,0 +1,87 @@
+"""One optimizer step of a pretraining method, with its rates and its record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from isograft.data.loader import Batch
+from isograft.data.preprocess import Preprocess
+from isograft.errors import IsograftError
+from isograft.plan import Plan
+from isograft.ssl.method import Method
+from isograft.train.callbacks import History
+from isograft.train.optimizer import build_optimizer, parameter_groups, scale_learning_rates
+from isograft.train.schedule import warmup_cosine
+
+
+class PretrainModule(pl.LightningModule):
+    """One optimizer step of a pretraining method.
+
+    Args:
+        method: The method with its backbone.
+        plan: Rates, steps and warm-up.
+        preprocess: Turns uint8 views into network input.
+        history: Receives loss, rate and learning rate a hundred times per run.
+    """
+
+    def __init__(self, method: Method, plan: Plan, preprocess: Preprocess, history: History) -> None:
+        super().__init__()
+        self.method = method
+        self.plan = plan
+        self.preprocess = preprocess
+        self.history = history
+        self._losses: list[float] = []
+        self._began = time.monotonic()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the backbone layer by layer, everything new at its own rate."""
+        beside = torch.nn.ModuleDict({name: child for name, child in self.method.named_children() if name != "backbone"})
+        groups = parameter_groups(
+            self.method.backbone,
+            beside,
+            lr=self.plan["lr"],
+            rest_lr=self.plan["new_layer_lr"],
+            weight_decay=self.plan["weight_decay"],
+            layer_decay=self.plan["layer_decay"],
+        )
+        return build_optimizer(groups, "adamw")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rates of this step."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
+        scale_learning_rates(optimizer, factor)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the uint8 pixels: a quarter of the bytes of float input."""
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """Compute the loss of one batch of uint8 views."""
+        views = [self.preprocess.normalise(view) for view in batch.views]
+        output = self.method(views, batch.labels)
+        if not torch.isfinite(output.loss):
+            raise IsograftError(
+                f"the loss became {output.loss.item()} at step {self.global_step}; the last good state is kept in --out: "
+                f"lower --lr (now {self.plan['lr']:.2g}) or choose another --method"
+            )
+        return {"loss": output.loss}
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Update teachers and the history."""
+        step = self.global_step
+        self.method.after_step(step / self.plan["total_steps"])
+        self._losses.append(float(outputs["loss"]))
+        every = max(1, self.plan["total_steps"] // 100)
+        if step % every == 0 or step == self.plan["total_steps"]:
+            now = time.monotonic()
+            rate = len(self._losses) * self.plan["batch_size"] / max(now - self._began, 1e-9)
+            epoch = step / max(1, self.plan["total_steps"]) * self.plan["epochs"]
+            lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+            self.history.add(step, epoch, "train", loss=float(np.mean(self._losses)), lr=lr, images_per_second=rate)
+            self._losses, self._began = [], now

@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import isograft
+from isograft.errors import IsograftError
+from isograft.ssl.simclr import SimCLR
+
+SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 16, "threads": 1}
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def plan(folder: Path) -> dict[str, Any]:
+    return {entry["name"]: entry["value"] for entry in json.loads((folder / "model.json").read_text())["plan"]}
+
+
+@pytest.mark.parametrize("method", ["simclr", "vicreg", "byol", "dino", "supervised"])
+def test_every_method_trains_and_writes_a_model_that_opens(method: str, tiny: Path, cache: Path, tmp_path: Path) -> None:
+    model = isograft.pretrain(tiny, out=tmp_path / "model", method=method, cache_dir=cache, **SMALL)
+    again = isograft.Model.load(tmp_path / "model")
+    assert again.content_hash == model.content_hash
+    assert again.passport.method == method
+    assert again.network()(torch.zeros(2, 3, 32, 32)).shape == (2, again.passport.backbone.features)
+    assert len(again.seen()) == 48
+    assert not (tmp_path / "model" / "checkpoints").exists()
+
+
+def test_mae_trains_a_vision_transformer(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    model = isograft.pretrain(tiny, out=tmp_path / "model", method="mae", cache_dir=cache, **{**SMALL, "backbone": "test_vit"})
+    assert model.passport.method == "mae"
+
+
+def test_mae_refuses_a_convolutional_network(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsograftError, match=r"(?i)mae.*vi"):
+        isograft.pretrain(tiny, out=tmp_path / "model", method="mae", cache_dir=cache, **SMALL)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        isograft.pretrain(tiny, out=tmp_path / name, seed=seed, cache_dir=cache, **SMALL)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+def test_the_number_of_loader_threads_does_not_change_the_bytes(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    for threads in (1, 3):
+        isograft.pretrain(tiny, out=tmp_path / str(threads), cache_dir=cache, **{**SMALL, "threads": threads})
+    assert weights(tmp_path / "1") == weights(tmp_path / "3")
+
+
+def test_the_history_holds_loss_rate_and_the_state_of_the_embedding(backbone: Path) -> None:
+    text = (backbone / "history.csv").read_text()
+    header = text.splitlines()[0].split(",")
+    assert {"step", "epoch", "phase", "loss", "lr", "images_per_second", "embedding_std", "effective_rank", "knn_macro_f1"} <= set(header)
+    assert ",monitor," in text
+
+
+def test_a_time_limit_decides_the_number_of_steps(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    isograft.pretrain(tiny, out=tmp_path / "model", max_time="1s", cache_dir=cache, **{**SMALL, "epochs": 10_000})
+    decided = plan(tmp_path / "model")
+    assert 1 <= decided["total_steps"] < 10_000 * 3
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(
+    tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = SimCLR.step
+
+    def broken(self: SimCLR, *given: Any) -> Any:
+        output = step(self, *given)
+        return type(output)(output.loss * float("nan"), output.embedding, output.terms)
+
+    monkeypatch.setattr(SimCLR, "step", broken)
+    with pytest.raises(IsograftError, match=r"loss became nan at step 0.*lower --lr"):
+        isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **SMALL)
+
+
+def test_a_collapse_stops_the_run_and_keeps_the_last_good_state(
+    tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def collapsing(std: float, rank: float, dim: int) -> str | None:
+        calls.append(1)
+        return "all images get the same embedding" if len(calls) == 2 else None
+
+    monkeypatch.setattr("isograft.train.monitoring.collapsed", collapsing)
+    with pytest.raises(IsograftError, match=r"collapsed at step 2: all images get the same embedding.*last good state is kept"):
+        isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **SMALL)
+    assert (tmp_path / "model" / "checkpoints" / "last.ckpt").exists()
+    assert not (tmp_path / "model" / "model.json").exists()
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_sentence(tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("isograft.train.callbacks._sync", no_room)
+    with pytest.raises(IsograftError, match=r"cannot save the state .*No space left on device.*--resume"):
+        isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **{**SMALL, "epochs": 4})
+
+
+def test_continuing_from_a_model_keeps_its_lineage(backbone: Path, tiny: Path, cache: Path, tmp_path: Path) -> None:
+    model = isograft.pretrain(tiny, out=tmp_path / "model", init=str(backbone), epochs=1, batch_size=16, cache_dir=cache, threads=1)
+    assert model.passport.parents[0]["content_hash"] == isograft.Model.load(backbone).content_hash
+    assert plan(tmp_path / "model")["image_size"] == 32
+
+
+def test_too_small_a_pool_and_too_large_a_batch_are_refused(tiny: Path, image_tree: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsograftError, match="--batch-size 500 is more than the 48 usable images"):
+        isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **{**SMALL, "batch_size": 500})
+    for path in list(image_tree.rglob("*.png"))[5:]:
+        path.unlink()
+    with pytest.raises(IsograftError, match="holds 5 usable images; pretraining needs at least 8"):
+        isograft.pretrain(image_tree, out=tmp_path / "model", cache_dir=cache, **SMALL)
+
+
+def test_an_existing_folder_is_refused(backbone: Path, tiny: Path, cache: Path) -> None:
+    with pytest.raises(IsograftError, match="already exists"):
+        isograft.pretrain(tiny, out=backbone, cache_dir=cache, **SMALL)
+
+
+def test_supervised_needs_labels_and_says_how_to_give_them(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsograftError, match="--label-column"):
+        isograft.pretrain(tiny / "spot", out=tmp_path / "model", method="supervised", cache_dir=cache, **SMALL)
