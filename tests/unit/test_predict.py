@@ -1,0 +1,212 @@
+"""`predict`: one row per input whatever its state, and the bits of `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import timm
+import torch
+
+from isograft import lineage
+from isograft.data.hashing import pixel_hash
+from isograft.data.ingest import ingest
+from isograft.data.preprocess import Preprocess
+from isograft.errors import IsograftError, LeakageError
+from isograft.evaluate import evaluate
+from isograft.lineage import seen_rows
+from isograft.model import BackboneRecord, Model, Passport
+from isograft.networks.heads import Classifier, build_head
+from isograft.predict import predict
+from isograft.settings import EvaluateSettings, IngestSettings, PredictSettings
+
+OURS = ["id", "uri", "status", "reason", "predicted", "p_dark", "p_light"]
+
+
+@pytest.fixture
+def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A stand-in model folder with a small real network, and a tree of 12 images in 2 folders."""
+    torch.manual_seed(1)
+    network = timm.create_model("test_resnet", num_classes=2).eval()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model = SimpleNamespace(
+        folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), content_hash="c0ffee",
+        network=lambda: network, seen=lambda: pl.DataFrame(schema=lineage.SEEN_SCHEMA),
+    )  # fmt: skip
+    monkeypatch.setattr(Model, "load", lambda path: model)
+    monkeypatch.setattr(lineage, "lineage_text", lambda model: "model")
+
+    def run(source: Path | str, out: str = "p.parquet", **options: Any) -> pl.DataFrame:
+        return predict(PredictSettings(model=folder, input=str(source), out=tmp_path / out, cache_dir=tmp_path / "cache", **options))
+
+    return SimpleNamespace(root=tmp_path, tree=image_tree, model=model, run=run)
+
+
+def test_a_folder_gives_one_row_per_image_in_sorted_order(world: SimpleNamespace) -> None:
+    table = world.run(world.tree)
+    assert table.columns == OURS
+    assert table["uri"].to_list() == [f"{name}/{name}{index}.png" for name in ("dark", "light") for index in range(6)]
+    assert table["status"].unique().to_list() == ["ok"]
+    p = table.select("p_dark", "p_light").to_numpy()
+    assert np.allclose(p.sum(1), 1) and table["predicted"].to_list() == [("dark", "light")[k] for k in p.argmax(1)]
+    first = cv2.imread(str(world.tree / "dark" / "dark0.png"), cv2.IMREAD_COLOR_RGB)
+    assert table["id"][0] == pixel_hash(first)[:16]
+    assert pl.read_parquet(world.root / "p.parquet").equals(table)
+
+
+def test_csv_and_parquet_hold_the_same_bits(world: SimpleNamespace) -> None:
+    table = world.run(world.tree)
+    world.run(world.tree, out="p.csv")
+    assert pl.read_csv(world.root / "p.csv")["p_dark"].to_list() == table["p_dark"].to_list()
+
+
+def test_an_image_has_the_same_bits_alone_in_a_folder_and_in_evaluate(world: SimpleNamespace) -> None:
+    table = world.run(world.tree)
+    alone = world.run(world.tree / "light" / "light3.png", out="alone.parquet")
+    assert alone["uri"].to_list() == ["light3.png"]
+    assert alone.row(0)[5:] == table.filter(pl.col("uri") == "light/light3.png").row(0)[5:]
+    manifest = ingest(IngestSettings(source=(world.tree,), out=world.root / "m.parquet"))
+    evaluate(EvaluateSettings(model=world.model.folder, data=str(manifest.path), out=world.root / "eval"))
+    tested = pl.read_parquet(world.root / "eval" / "predictions.parquet")
+    both = tested.join(table, on="id", suffix="_predict")
+    assert len(both) == 12
+    for name in ("predicted", "p_dark", "p_light"):
+        assert both[name].to_list() == both[f"{name}_predict"].to_list()
+    again = world.run(world.root / "m.parquet", out="again.parquet")
+    assert again["p_dark"].to_list() == both.sort("uri")["p_dark"].to_list()
+
+
+def test_bad_files_get_a_row_that_says_so_and_the_run_goes_on(world: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    good = (world.tree / "dark" / "dark0.png").read_bytes()
+    (world.tree / "dark" / "empty.jpg").write_bytes(b"")
+    (world.tree / "light" / "cut.png").write_bytes(good[: len(good) // 2])
+    (world.tree / "note.jpg").write_bytes(b"this is text")
+    (world.tree / "readme.txt").write_text("not an image by its name")
+    table = world.run(world.tree)
+    bad = table.filter(pl.col("status") != "ok")
+    assert dict(bad.select("uri", "status").rows()) == {"dark/empty.jpg": "empty", "light/cut.png": "truncated", "note.jpg": "unsupported"}
+    assert bad["reason"].null_count() == 0
+    assert all(bad[name].null_count() == 3 for name in ("id", "predicted", "p_dark", "p_light"))
+    assert len(table) == 15 and table["p_dark"].null_count() == 3
+    said = capsys.readouterr().err
+    assert "3 of 15 inputs have no answer (1 empty, 1 truncated, 1 unsupported)" in said
+    assert "1 files" in said and ".txt" in said
+
+
+def test_bad_files_leave_the_bits_of_their_neighbours_alone(world: SimpleNamespace) -> None:
+    before = world.run(world.tree)
+    (world.tree / "dark" / "a_first.jpg").write_bytes(b"")
+    after = world.run(world.tree, out="q.parquet").filter(pl.col("status") == "ok")
+    assert after.equals(before)
+
+
+def test_a_csv_gives_one_row_per_line_with_its_columns_kept(world: SimpleNamespace) -> None:
+    table = world.tree / "list.csv"
+    table.write_text("image,age,status\nlight/light1.png,61,new\ndark2,50,new\nnowhere.png,40,old\nlight/light1.png,61,again\n")
+    got = world.run(table)
+    assert got.columns == [*OURS, "age", "input_status"]
+    assert got["uri"].to_list() == ["light/light1.png", "dark2", "nowhere.png", "light/light1.png"]
+    assert got["status"].to_list() == ["ok", "ok", "missing", "ok"]
+    assert got["age"].to_list() == [61, 50, 40, 61] and got["input_status"].to_list() == ["new", "new", "old", "again"]
+    assert got["p_dark"][0] == got["p_dark"][3]
+
+
+def test_a_csv_with_named_path_column_and_absolute_paths_and_a_filter(world: SimpleNamespace, tmp_path: Path) -> None:
+    table = tmp_path / "elsewhere" / "list.csv"
+    table.parent.mkdir()
+    lines = [f"{world.tree}/dark/dark{index}.png,{index}" for index in range(4)]
+    table.write_text("\n".join(["where_it_is,number", *lines]) + "\n")
+    got = world.run(table, path_column="where_it_is", where="number >= 2")
+    assert got["number"].to_list() == [2, 3] and got["status"].to_list() == ["ok", "ok"]
+
+
+def test_a_manifest_gives_one_row_per_row_bad_ones_too_with_its_columns(world: SimpleNamespace) -> None:
+    (world.tree / "dark" / "empty.jpg").write_bytes(b"")
+    ingest(IngestSettings(source=(world.tree,), out=world.root / "m.parquet"))
+    table = world.run(world.root / "m.parquet")
+    assert len(table) == 13 and table.filter(pl.col("status") == "empty").height == 1
+    assert table.columns[: len(OURS)] == OURS and "label" in table.columns and "width" not in table.columns
+
+
+def test_a_single_bad_file_still_gives_its_row(world: SimpleNamespace) -> None:
+    (world.root / "bad.jpg").write_bytes(b"")
+    assert world.run(world.root / "bad.jpg")["status"].to_list() == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("nowhere", {}, "does not exist"),
+        ("void", {}, "holds no image"),
+        ("tree", {"where": "a > 1"}, "--where needs a CSV or a manifest"),
+        ("tree", {"labels": "x.csv"}, "predict reads no labels"),
+        ("list.csv", {"path_column": "wrong"}, "has no column wrong"),
+        ("list.csv", {"label_column": "dx"}, "has no column dx"),
+        ("list.csv", {"where": "age > 100"}, "has no row to classify"),
+    ],
+)
+def test_wrong_input_is_one_clear_sentence_and_writes_nothing(
+    world: SimpleNamespace, source: str, options: dict[str, Any], words: str
+) -> None:
+    (world.root / "void").mkdir()
+    (world.root / "list.csv").write_text("image,age\ntree/dark/dark0.png,40\n")
+    with pytest.raises(IsograftError, match=words):
+        world.run(world.root / source, **options)
+    assert not (world.root / "p.parquet").exists()
+
+
+def test_an_existing_table_is_left_alone(world: SimpleNamespace) -> None:
+    (world.root / "p.csv").write_text("mine")
+    with pytest.raises(IsograftError, match="already exists"):
+        world.run(world.tree, out="p.csv")
+    assert (world.root / "p.csv").read_text() == "mine"
+
+
+def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace) -> None:
+    world.model.classes = None
+    with pytest.raises(IsograftError, match="pretrained backbone without classes"):
+        world.run(world.tree)
+
+
+def test_an_interrupted_run_writes_nothing(world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["isograft.predict"], "answers", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.run(world.tree)
+    assert not [path for path in world.root.iterdir() if path.name.startswith((".p", "p."))]
+
+
+@pytest.mark.real
+def test_a_model_folder_scores_real_images_to_the_same_bits_in_both_verbs_and_refuses_those_it_saw(real_data: Path, tmp_path: Path) -> None:
+    for name in ("nevus", "melanoma"):
+        for number, file in enumerate(sorted((real_data / "skin" / "uda1" / name).iterdir())[:6]):
+            place = tmp_path / ("test" if number < 4 else "train") / name / file.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(file)
+    train = ingest(IngestSettings(source=(tmp_path / "train",), out=tmp_path / "train.parquet"))
+    torch.manual_seed(0)
+    backbone = timm.create_model("test_resnet", num_classes=0)
+    network = Classifier(backbone, build_head("linear", backbone.num_features, 2))
+    passport = Passport(
+        kind="classifier", backbone=BackboneRecord(name="test_resnet", features=backbone.num_features), head="linear",
+        classes=["melanoma", "nevus"], preprocess=Preprocess(image_size=48, working_size=64), method="probe",
+    )  # fmt: skip
+    Model.write(tmp_path / "model", passport, network.state_dict(), seen_rows(train, "train", "train.parquet"))
+    evaluate(EvaluateSettings(model=tmp_path / "model", data=str(tmp_path / "test"), out=tmp_path / "eval", cache_dir=tmp_path / "cache"))
+    tested = pl.read_parquet(tmp_path / "eval" / "predictions.parquet")
+    table = predict(PredictSettings(model=tmp_path / "model", input=str(tmp_path / "test"), out=tmp_path / "p.csv"))
+    both = tested.join(table, on="id", suffix="_predict")
+    assert len(both) == 8 and both["p_nevus"].n_unique() == 8
+    assert both["p_nevus"].to_list() == both["p_nevus_predict"].to_list()
+    with pytest.raises(LeakageError, match="4 of 12 images were seen"):
+        ingest(IngestSettings(source=(tmp_path / "train", tmp_path / "test"), out=tmp_path / "all.parquet"))
+        evaluate(EvaluateSettings(model=tmp_path / "model", data=str(tmp_path / "all.parquet"), out=tmp_path / "leaky"))
