@@ -14,6 +14,7 @@ A classifier of images into {{ p.classes | length }} classes: {{ p.classes | joi
 {%- else -%}
 A backbone: it turns an image into {{ p.backbone.features }} numbers, from which a classifier can be trained with few labels.
 {%- endif %}
+
 **Not a medical device.** It has been tested only as far as the figures of `isograft evaluate` say, on the data named there.
 
 | | |

@@ -1,6 +1,7 @@
 """Starting weights: found, matched by name, and accounted for tensor by tensor."""
 
 import sys
+import time
 
 import pytest
 import timm
@@ -171,3 +172,15 @@ def test_position_embeddings_are_resized_and_constant_ones_stay_constant():
     account = adapt(large, state)
     assert account.resized == ["pos_embed"] and account.missing == []
     assert torch.allclose(large.pos_embed, torch.full_like(large.pos_embed, 0.5), atol=1e-5)
+
+
+def test_without_network_the_hub_is_not_asked_again_and_again(monkeypatch, tmp_path):
+    def no_address(*_, **__):
+        raise OSError("no address")
+
+    monkeypatch.setattr(weights.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(weights, "getproxies", dict)
+    began = time.monotonic()
+    with pytest.raises(IsograftError, match="--init FILE"):
+        resolve_init("hf-hub:nobody/nothing-of-this-name", "auto", {})
+    assert time.monotonic() - began < 10
