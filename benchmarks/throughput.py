@@ -83,8 +83,15 @@ def pipeline_rate(method: Any, preprocess: Preprocess, images: ImageCache, ids: 
         run_training(
             PretrainModule(method, plan, preprocess, history),
             lambda position: BatchStream(loader, args.steps + 1, ResolutionSchedule.constant(args.size), lambda _: specs, position),
-            run, history, total_steps=args.steps + 1, batch_size=args.batch_size, precision=precision, what="Pipeline", callbacks=[times], clip=5.0,
-        )  # fmt: skip
+            run,
+            history,
+            total_steps=args.steps + 1,
+            batch_size=args.batch_size,
+            precision=precision,
+            what="Pipeline",
+            callbacks=[times],
+            clip=5.0,
+        )
     return args.batch_size / float(np.median(np.diff(times.ends)))
 
 
@@ -112,11 +119,18 @@ def main() -> None:
         after = ready_rate(method, preprocess, args.batch_size, args.size, args.steps, precision)
     ready = (before + after) / 2
     result = {
-        "backbone": args.backbone, "size": args.size, "batch": args.batch_size, "precision": f"{precision}: {reason}", "threads": args.threads,
-        "ready_images_per_s": round(ready, 1), "pipeline_images_per_s": round(whole, 1), "ratio": round(whole / ready, 3),
-        "noise": round(abs(before - after) / ready, 3), "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "backbone": args.backbone,
+        "size": args.size,
+        "batch": args.batch_size,
+        "precision": f"{precision}: {reason}",
+        "threads": args.threads,
+        "ready_images_per_s": round(ready, 1),
+        "pipeline_images_per_s": round(whole, 1),
+        "ratio": round(whole / ready, 3),
+        "noise": round(abs(before - after) / ready, 3),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-    }  # fmt: skip
+    }
     for name, value in result.items():
         print(f"{name:<24}{value}")
     if args.json:

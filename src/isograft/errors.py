@@ -15,7 +15,7 @@ class LeakageError(IsograftError):
     exit_code = 3
 
 
-class RunInterrupted(IsograftError):
+class RunInterrupted(IsograftError):  # noqa: N818  (an interruption is no error of the user's)
     """Stopped by the user after the state was saved; `--resume` continues (exit code 130)."""
 
     exit_code = 130

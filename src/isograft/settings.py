@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-POSITIONAL = {"positional": True}
+POSITIONAL: dict[str, Any] = {"positional": True}
 
 Auto = Literal["auto"]
 MethodName = Literal["auto", "simclr", "vicreg", "byol", "dino", "mae", "supervised"]

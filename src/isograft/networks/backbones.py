@@ -142,3 +142,9 @@ def _count_features(network: nn.Module, name: str, image_size: int) -> int:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def feature_count(backbone: nn.Module) -> int:
+    """Length D of the pooled features of a network made by `build_backbone`."""
+    count: Any = backbone.num_features
+    return int(count)

@@ -19,6 +19,7 @@ from isograft.data.preprocess import Preprocess
 from isograft.data.source import default_cache_dir, open_data
 from isograft.errors import IsograftError
 from isograft.model import Model
+from isograft.networks.backbones import feature_count
 from isograft.networks.heads import Classifier, build_head
 from isograft.plan import Plan
 from isograft.run import RunFolder, run_folder
@@ -96,9 +97,9 @@ def _prepare(settings: FinetuneSettings, manifest: Manifest, start: Start, plan:
     preprocess = Preprocess(image_size=size, working_size=round(1.5 * size), mean=start.pixel_scale[0], std=start.pixel_scale[1])
     cache_dir = settings.cache_dir or default_cache_dir()
     images = ImageCache.build(manifest, preprocess, cache_dir, threads)
-    backbone = start.build(size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone = start.build(size).to(memory_format=torch.channels_last)
     kind = "paper" if plan["strategy"] == "paper" and start.backbone.startswith("alzubaidi") else "linear"
-    classifier = Classifier(backbone, build_head(kind, int(backbone.num_features), len(classes)))
+    classifier = Classifier(backbone, build_head(kind, feature_count(backbone), len(classes)))
     if plan["strategy"] in {"probe", "probe-then-full"}:
         _solve_head(classifier, images, rows, targets, preprocess, plan, settings.seed)
     if plan["strategy"] != "probe" and "views" not in plan:

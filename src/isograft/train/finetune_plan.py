@@ -106,5 +106,5 @@ def _check_batch(batch: int, train_images: int, settings: FinetuneSettings) -> N
 def training_policy(plan: Plan, policy: ViewPolicy) -> ViewPolicy:
     """Narrow a domain's policy to what fine-tuning wants: the paper's runs see the images as they are."""
     if plan["strategy"] == "paper":
-        return ViewPolicy()
+        return ViewPolicy(rotation=0.0)
     return policy.model_copy(update={"crop": (plan["min_crop"], 1.0)})

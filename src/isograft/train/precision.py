@@ -31,7 +31,7 @@ def choose_precision(backbone: nn.Module, image_size: int, device: torch.device)
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", "the GPU has bf16 matrix units"
         return "fp32", "the GPU has no bf16 matrix units"
-    if torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2", "NO AVX"} and torch.backends.mkldnn.is_available():
+    if torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2", "NO AVX"}:
         return "fp32", f"this CPU ({torch.backends.cpu.get_cpu_capability()}) has no bf16 instructions, and emulating them is far slower"
     network = copy.deepcopy(backbone).train()
     images = torch.randn(BATCH, 3, image_size, image_size).to(memory_format=torch.channels_last)

@@ -20,8 +20,8 @@ from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.data.source import default_cache_dir, open_data
-from isograft.errors import IsograftError
 from isograft.model import Model
+from isograft.networks.backbones import feature_count
 from isograft.plan import Plan
 from isograft.run import RunFolder, run_folder
 from isograft.settings import PretrainSettings
@@ -109,8 +109,8 @@ def _prepare(settings: PretrainSettings, manifest: Manifest, start: Start, plan:
         labels = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
         options["classes"] = len(classes)
         plan.decide("pool_classes", classes, f"column {settings.label_column}")
-    method = build_method(plan["method"], backbone, int(backbone.num_features), **options)
-    method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method = build_method(plan["method"], backbone, feature_count(backbone), **options)
+    method = method.to(memory_format=torch.channels_last)
     return _Job(method, images, preprocess, policy, labels, device)
 
 

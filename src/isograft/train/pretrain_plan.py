@@ -76,7 +76,7 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, seconds_per_
         steps, reason = int(bound / mean), f"{bound / 60:.3g} minutes at {mean:.2f} s per step, measured"
         if limit is None and steps > DEFAULT_EPOCHS * per_epoch:
             steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
-    steps = max(1, steps)
+    steps = max(1, int(steps))
     plan.decide("total_steps", steps, reason)
     plan.decide("epochs", round(steps / per_epoch, 2), f"{steps} steps of {plan['batch_size']} of {images} images")
     plan.decide("warmup_steps", max(1, min(steps // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")

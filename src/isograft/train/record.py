@@ -15,6 +15,7 @@ from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.lineage import merge_seen, seen_rows
 from isograft.model import BackboneRecord, Model, Passport
+from isograft.networks.backbones import feature_count
 from isograft.networks.heads import Classifier, PaperHead
 from isograft.plan import Plan
 from isograft.run import RunFolder, environment
@@ -51,7 +52,7 @@ def save_backbone(
         origin: Name of the pool.
     """
     network = method.export_backbone()
-    passport = _passport(start, plan, preprocess, int(network.num_features), figures, [_described(manifest, "pretrain", origin)])  # type: ignore[arg-type]
+    passport = _passport(start, plan, preprocess, feature_count(network), figures, [_described(manifest, "pretrain", origin)])
     passport = passport.model_copy(update={"method": plan["method"], "citations": [*_citations(start), method.citation]})
     own = seen_rows(manifest, "pretrain", origin)
     return Model.write(run.path, passport, network.state_dict(), _with_ancestors(start, own), _extra(run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
 
@@ -45,7 +45,8 @@ class BatchStream:
             epoch, offset = divmod(step, per_epoch)
             specs = self.specs_at(self.schedule.size_at(step, self.total_steps))
             stop = min((epoch + 1) * per_epoch, self.schedule.next_change(step, self.total_steps))
-            with closing(self.loader.epoch(epoch, start=offset, specs=specs)) as batches:
+            batches: Generator[Batch] = self.loader.epoch(epoch, start=offset, specs=specs)  # type: ignore[assignment]
+            with closing(batches):
                 for batch in islice(batches, stop - step):
                     step += 1
                     yield batch
