@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
     from isograft.assess.metrics import Curve
@@ -86,7 +85,12 @@ def curve_figure(kind: str, curves: dict[str, tuple[Curve, float]], chance: dict
     canvas, axes = _canvas(5.2, 5.0)
     shown = list(curves.items())[:MOST_CURVES]
     for place, (name, (curve, area)) in enumerate(shown):
-        style = {"color": COLOURS[place], "linestyle": DASHES[place], "linewidth": 2.0, "label": f"{_short(name, 22)} {area:.3f}"}
+        style: dict[str, Any] = {
+            "color": COLOURS[place],
+            "linestyle": DASHES[place],
+            "linewidth": 2.0,
+            "label": f"{_short(name, 22)} {area:.3f}",
+        }
         if kind == "pr":
             axes.step(curve.x, curve.y, where="pre", **style)
         else:
@@ -161,7 +165,7 @@ def thumbnail(pixels: npt.NDArray[np.uint8], alt: str, side: int = 160) -> Pictu
     return Picture("data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode(), alt)
 
 
-def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, Axes | Any]:
+def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, Any]:
     """A figure of `width` by `height` inches without any window system."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
