@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft.data.manifest import Manifest
-from isograft.data.splits import hold_out, label_subset
+from isograft.data.splits import bind_identical, hold_out, label_subset
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
@@ -58,7 +58,7 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
     Raises:
         IsograftError: One class only, a class without training rows, or fewer labels than asked.
     """
-    labels, groups = manifest.labels(), manifest.groups()
+    labels, groups = manifest.labels(), _bound_groups(manifest)
     classes = manifest.classes()
     if len(classes) < 2:
         raise IsograftError(f"{settings.data} holds one class only ('{classes[0]}'); a classifier needs at least two")
@@ -80,6 +80,10 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
     return Partition(manifest, pool, val, np.flatnonzero(test))
 
 
+def _bound_groups(manifest: Manifest) -> npt.NDArray[np.object_]:
+    return bind_identical(manifest.groups(), manifest.frame["pixel_hash"].to_list())
+
+
 def _held_out(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Masks of the test rows and of validation rows the manifest itself names."""
     named = manifest.frame["split"].to_numpy(allow_copy=True) if "split" in manifest.frame.columns else np.array([None] * len(manifest))
@@ -90,7 +94,7 @@ def _held_out(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> tup
         plan.decide("split", "the manifest's own", "its split column is filled")
         return named == "test", named == "val"
     plan.decide("test_fraction", settings.test_fraction, "whole groups, classes in proportion")
-    return hold_out(manifest.labels(), manifest.groups(), settings.test_fraction, settings.seed, "test"), np.zeros(
+    return hold_out(manifest.labels(), _bound_groups(manifest), settings.test_fraction, settings.seed, "test"), np.zeros(
         len(manifest), dtype=bool
     )
 

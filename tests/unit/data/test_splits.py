@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isograft.data.splits import hold_out, keyed_rank, label_subset
+from isograft.data.splits import bind_identical, hold_out, keyed_rank, label_subset
 from isograft.errors import IsograftError
 
 
@@ -92,3 +92,10 @@ def test_the_indices_of_a_split_never_change() -> None:
 
 GOLDEN = ["patient 10", "patient 11", "patient 4", "patient 6"]
 GOLDEN_RANK = 13854974809533092771
+
+
+def test_groups_that_share_an_image_stay_together() -> None:
+    groups = np.array(["b", "a", "c", "c", "d"], dtype=object)
+    bound = bind_identical(groups, ["same", "same", "x", "y", "y"])
+    assert bound.tolist() == ["a", "a", "c", "c", "c"]
+    assert bind_identical(groups, list("vwxyz")).tolist() == groups.tolist()

@@ -123,9 +123,7 @@ def test_one_class_only_is_refused(tiny: Path, cache: Path, tmp_path: Path) -> N
 
 def test_fewer_labels_than_asked_is_refused(tiny: Path, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(IsograftError, match="fewer than the 40 asked for"):
-        isograft.finetune(
-            tiny, out=tmp_path / "m", init="scratch", backbone="test_resnet", labels_per_class=40, cache_dir=cache, **SMALL
-        )
+        isograft.finetune(tiny, out=tmp_path / "m", init="scratch", backbone="test_resnet", labels_per_class=40, cache_dir=cache, **SMALL)
 
 
 def test_weights_of_an_unnamed_network_need_its_name(tiny: Path, cache: Path, tmp_path: Path) -> None:
