@@ -94,7 +94,7 @@ def pretrain(
         backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
         image_size: Side of the square the network sees, in pixels.
         epochs: Passes over the training images.
-        max_time: Wall-clock bound of the training, for example 30m.
+        max_time: Plan the training to take about this long here, for example 30m.
         batch_size: Images per step.
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.
@@ -160,7 +160,7 @@ def finetune(
         backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
         image_size: Side of the square the network sees, in pixels.
         epochs: Passes over the training images.
-        max_time: Wall-clock bound of the training, for example 30m.
+        max_time: Plan the training to take about this long here, for example 30m.
         batch_size: Images per step.
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.

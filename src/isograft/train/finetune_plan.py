@@ -8,8 +8,7 @@ from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
 
 LEAST_STEPS = 60
-EPOCHS = 30
-SCRATCH_EPOCHS = 60
+EPOCHS = 40
 PAPER_EPOCHS = 100
 GENTLE_CROP = 0.5
 
@@ -52,9 +51,8 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
     batch = plan.choose("batch_size", settings.batch_size, min(32, train_images), "32 at most, and no more than there are")
     _check_batch(batch, train_images, settings)
     per_epoch = max(1, train_images // batch)
-    usual = EPOCHS if started else SCRATCH_EPOCHS
-    epochs = max(usual, -(-LEAST_STEPS // per_epoch))
-    plan.choose("epochs", settings.epochs, epochs, f"{usual} passes, and {LEAST_STEPS} steps at least")
+    epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
+    plan.choose("epochs", settings.epochs, epochs, f"{EPOCHS} passes, and {LEAST_STEPS} steps at least, from any start")
     plan.decide("total_steps", plan["epochs"] * per_epoch, f"{per_epoch} steps per pass")
     plan.decide("warmup_steps", max(1, plan["total_steps"] // 10), "a tenth of the run")
     plan.decide("optimizer", "adamw", "robust to the scale of the features")

@@ -89,7 +89,7 @@ def _prepare(settings: PretrainSettings, manifest: Manifest, start: Start, plan:
     """Take every decision up to the views, decode the pool once, and build the network."""
     device = training_device()
     short_sides = np.minimum(manifest.frame["width"].to_numpy(), manifest.frame["height"].to_numpy()).astype(np.int64)
-    plan.choose("method", settings.method, "simclr", "contrast works from batch 32 up on every backbone, and was the best per minute here")
+    plan.choose("method", settings.method, "simclr", "contrast works on every backbone and from small batches up")
     plan.decide("backbone", start.backbone, start.reason)
     plan.decide("init", settings.init, start.describe())
     size = plan_image_size(plan, settings.image_size, int(np.median(short_sides)), device, start.image_size)
