@@ -177,7 +177,7 @@ def _train(settings: PretrainSettings, run: RunFolder, job: _Job, plan: Plan, ma
         clip=CLIP,
         save_every=monitor.every,
     )
-    refreshed = refresh_batch_statistics(job.method.export_backbone(), job.images, job.preprocess, job.device, settings.seed)
+    refreshed = refresh_batch_statistics(job.method.export_backbone(), job.images, job.preprocess, settings.seed)
     plan.decide("batch_statistics", f"{refreshed} layers re-estimated", "on whole images, as inference will see them")
     model = save_backbone(run, job.method, plan, manifest, start, job.preprocess, monitor.latest, Path(settings.data).stem)
     run.finish()

@@ -20,14 +20,13 @@ BATCH = 128
 
 
 @torch.no_grad()
-def refresh_batch_statistics(network: nn.Module, images: ImageCache, preprocess: Preprocess, device: torch.device, seed: int) -> int:
+def refresh_batch_statistics(network: nn.Module, images: ImageCache, preprocess: Preprocess, seed: int) -> int:
     """Replace the running statistics of every batch norm by averages over up to 2,048 whole images.
 
     Args:
         network: Maps float (B, 3, S, S) to (B, D); left in eval mode.
         images: Working-size images.
         preprocess: The one preprocessing.
-        device: Where the network is.
         seed: Seed of the sample.
 
     Returns:
@@ -41,6 +40,7 @@ def refresh_batch_statistics(network: nn.Module, images: ImageCache, preprocess:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over the batches
         network.train()
+        device = next(network.parameters()).device
         rows = permutation(seed, 0, len(images))[:SAMPLE]
         for begin in range(0, len(rows) - batch + 1, batch):
             pixels = np.stack([preprocess.fit(images[int(row)]) for row in rows[begin : begin + batch]])
