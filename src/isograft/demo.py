@@ -43,14 +43,14 @@ class Scale:
         finetune: Further options of finetune.
     """
 
-    pool: int = 1500
+    pool: int = 1200
     labeled: int = 500
     size: int = 96
     labels_per_class: int = 25
     test_fraction: float = 0.6
     predictions: int = 12
     pretrain: dict[str, Any] = field(
-        default_factory=lambda: {"backbone": "resnet18", "image_size": 64, "epochs": 20, "domain": "dermoscopy"}
+        default_factory=lambda: {"backbone": "resnet18", "image_size": 64, "epochs": 8, "domain": "dermoscopy"}
     )
     finetune: dict[str, Any] = field(default_factory=lambda: {"domain": "dermoscopy"})
 
