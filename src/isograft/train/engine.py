@@ -59,7 +59,6 @@ def run_training(
     Raises:
         RunInterrupted: The user pressed Ctrl-C; the state was saved.
     """
-    torch.set_flush_denormal(True)
     checkpoint = Checkpoint(run, history, save_every)
     callbacks = [history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint]
     with _quiet_lightning(), _interruptible(checkpoint):
