@@ -81,7 +81,7 @@ def pipeline_rate(method: Any, preprocess: Preprocess, images: ImageCache, ids: 
     with tempfile.TemporaryDirectory() as folder, run_folder(Path(folder) / "run", {}, resume=False) as run:
         history = History(run)
         run_training(
-            PretrainModule(method, plan, preprocess, history),
+            PretrainModule(method, plan, preprocess, history, 0),
             lambda position: BatchStream(loader, args.steps + 1, ResolutionSchedule.constant(args.size), lambda _: specs, position),
             run,
             history,

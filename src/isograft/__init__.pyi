@@ -55,6 +55,7 @@ def pretrain(
     data: str | Path | Manifest,
     *,
     out: str | Path,
+    max_time: float | str | None = None,
     method: Literal["auto", "simclr", "vicreg", "byol", "dino", "mae", "supervised"] = "auto",
     init: str | Path | Model = "scratch",
     labels: str | Path | None = None,
@@ -68,7 +69,6 @@ def pretrain(
     backbone_arg: str | Sequence[str] = (),
     image_size: int | Literal["auto"] = "auto",
     epochs: int | Literal["auto"] = "auto",
-    max_time: float | str | None = None,
     batch_size: int | Literal["auto"] = "auto",
     lr: float | Literal["auto"] = "auto",
     domain: Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"] = "auto",
@@ -81,6 +81,7 @@ def pretrain(
     Args:
         data: A manifest, a class-per-folder tree, a flat folder or a CSV.
         out: The model folder to write; it must not exist yet.
+        max_time: Plan the training to take about this long here, for example 30m.
         method: Self-supervised method, or supervised on --label-column.
         init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
         labels: CSV with labels, groups and sources, when DATA is a folder.
@@ -94,7 +95,6 @@ def pretrain(
         backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
         image_size: Side of the square the network sees, in pixels.
         epochs: Passes over the training images.
-        max_time: Plan the training to take about this long here, for example 30m.
         batch_size: Images per step.
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.
@@ -130,7 +130,6 @@ def finetune(
     backbone_arg: str | Sequence[str] = (),
     image_size: int | Literal["auto"] = "auto",
     epochs: int | Literal["auto"] = "auto",
-    max_time: float | str | None = None,
     batch_size: int | Literal["auto"] = "auto",
     lr: float | Literal["auto"] = "auto",
     domain: Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"] = "auto",
@@ -160,7 +159,6 @@ def finetune(
         backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
         image_size: Side of the square the network sees, in pixels.
         epochs: Passes over the training images.
-        max_time: Plan the training to take about this long here, for example 30m.
         batch_size: Images per step.
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.

@@ -84,7 +84,6 @@ class TrainingSettings(DataSettings):
     backbone_arg: tuple[str, ...] = Field((), description="Argument of the backbone as key=value, for example width=8; repeatable.")
     image_size: Annotated[int, Field(ge=8, le=2048)] | Auto = Field("auto", description="Side of the square the network sees, in pixels.")
     epochs: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="Passes over the training images.")
-    max_time: Duration | None = Field(None, description="Plan the training to take about this long here, for example 30m.")
     batch_size: Annotated[int, Field(ge=2)] | Auto = Field("auto", description="Images per step.")
     lr: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="Peak learning rate of the backbone.")
     domain: DomainName = Field("auto", description="Preset of image variations that leave the meaning unchanged.")
@@ -96,6 +95,7 @@ class TrainingSettings(DataSettings):
 class PretrainSettings(TrainingSettings):
     """Train a network on unlabeled images of your own domain."""
 
+    max_time: Duration | None = Field(None, description="Plan the training to take about this long here, for example 30m.")
     method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
     init: str = Field("scratch", description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 PRETRAIN = ("--backbone", "test_resnet", "--image-size", "32", "--epochs", "200", "--batch-size", "16", "--threads", "1")
+BYOL = (*PRETRAIN, "--method", "byol")
 FINETUNE = ("--init", "scratch", "--backbone", "test_resnet", "--image-size", "32", "--epochs", "600", "--threads", "1")
 
 
@@ -41,7 +42,7 @@ def interrupt(words: list[str]) -> tuple[int, str]:
     return process.wait(timeout=120), rest
 
 
-@pytest.mark.parametrize(("verb", "options"), [("pretrain", PRETRAIN), ("finetune", FINETUNE)])
+@pytest.mark.parametrize(("verb", "options"), [("pretrain", PRETRAIN), ("pretrain", BYOL), ("finetune", FINETUNE)])
 def test_an_interrupted_run_resumes_to_the_bytes_of_an_uninterrupted_one(
     verb: str, options: tuple[str, ...], images: Path, tmp_path: Path
 ) -> None:

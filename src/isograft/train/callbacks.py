@@ -28,7 +28,7 @@ class History(pl.Callback):
 
     def add(self, step: int, epoch: float, phase: str, **figures: float) -> None:
         """Add a row."""
-        self.rows.append({"step": step, "epoch": round(epoch, 3), "phase": phase, **{k: round(float(v), 6) for k, v in figures.items()}})
+        self.rows.append({"step": step, "epoch": round(epoch, 3), "phase": phase, **{k: float(f"{v:.6g}") for k, v in figures.items()}})
 
     def write(self) -> None:
         """Write history.csv whole."""
@@ -46,6 +46,14 @@ class History(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from the rows of the checkpoint; later ones are forgotten with the steps that made them."""
         self.rows = list(state_dict["rows"])
+
+
+class StepEnd(pl.Callback):
+    """Lets the module finish its step first: Lightning would call callbacks, and so save the state, before the module's own hook."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Finish the step."""
+        pl_module.finish_step(float(outputs["loss"]))
 
 
 class Checkpoint(pl.Callback):

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from isograft.errors import RunInterrupted
 from isograft.run import RunFolder
-from isograft.train.callbacks import Checkpoint, History, ProgressBar
+from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
 from isograft.train.stream import BatchStream
 
 
@@ -26,7 +26,7 @@ def training_device() -> torch.device:
 
 def run_training(
     module: pl.LightningModule,
-    stream_of: Any,
+    stream_of: Callable[[Callable[[], int]], BatchStream],
     run: RunFolder,
     history: History,
     *,
@@ -60,12 +60,15 @@ def run_training(
         RunInterrupted: The user pressed Ctrl-C; the state was saved.
     """
     checkpoint = Checkpoint(run, history, save_every)
-    callbacks = [history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint]
+    callbacks = [StepEnd(), history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint]
     with _quiet_lightning(), _interruptible(checkpoint):
         trainer = _trainer(callbacks, precision, clip)
         stream: BatchStream = stream_of(lambda: trainer.global_step)
         resumable = run.checkpoint if run.resumed and run.checkpoint.exists() else None
-        trainer.fit(module, train_dataloaders=stream, ckpt_path=resumable, weights_only=True)
+        try:
+            trainer.fit(module, train_dataloaders=stream, ckpt_path=resumable, weights_only=True)
+        except SystemExit as stop:  # how Lightning ends at a second Ctrl-C
+            raise KeyboardInterrupt from stop
     history.write()
     if checkpoint.stop_requested and trainer.global_step < total_steps:
         raise RunInterrupted(

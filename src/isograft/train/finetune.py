@@ -18,6 +18,7 @@ from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.data.source import default_cache_dir, open_data
 from isograft.errors import IsograftError
+from isograft.lineage import leaks, seen_rows
 from isograft.model import Model
 from isograft.networks.backbones import feature_count
 from isograft.networks.heads import Classifier, build_head
@@ -71,6 +72,7 @@ def finetune(settings: FinetuneSettings) -> Model:
         threads = settings.threads or torch.get_num_threads()
         manifest = open_data(settings.data, settings, need_labels=True)
         start = open_start(settings.init, settings.backbone, settings.backbone_arg)
+        run.check_inputs(data=manifest.fingerprint(), init=start.parent.content_hash if start.parent else start.describe())
         plan = Plan.load(run.record["plan"]) if run.resumed and "plan" in run.record else Plan()
         job = _prepare(settings, manifest, start, plan, threads)
         run.remember(plan=plan.dump())
@@ -91,9 +93,8 @@ def _prepare(settings: FinetuneSettings, manifest: Manifest, start: Start, plan:
     size = plan_image_size(plan, settings.image_size, int(np.median(short_sides)), device, start.image_size)
     rows = partition(settings, manifest, plan)
     targets = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
-    counts = np.bincount(targets[rows.train], minlength=len(classes))
     validation_given = settings.val is not None or len(rows.val) > 0
-    plan_finetuning(plan, settings, train_images=len(rows.train), rarest=int(counts.min()), validated=validation_given, started=started)
+    plan_finetuning(plan, settings, train_images=len(rows.train), validated=validation_given, started=started)
     preprocess = Preprocess(image_size=size, working_size=round(1.5 * size), mean=start.pixel_scale[0], std=start.pixel_scale[1])
     cache_dir = settings.cache_dir or default_cache_dir()
     images = ImageCache.build(manifest, preprocess, cache_dir, threads)
@@ -142,21 +143,21 @@ def _validation(
 ) -> tuple[ImageCache, npt.NDArray[np.int64], npt.NDArray[np.int64], Manifest] | None:
     """Images, rows and class numbers of the validation split, if there is one."""
     if settings.val is None:
-        return (images, rows.val, targets[rows.val], rows.manifest.select(_mask(rows.val, len(rows.manifest)))) if len(rows.val) else None
+        return (images, rows.val, targets[rows.val], rows.manifest.take(rows.val)) if len(rows.val) else None
     manifest = open_data(settings.val, settings, need_labels=True)
     unknown = sorted(set(manifest.classes()) - set(classes))
     if unknown:
         raise IsograftError(
             f"--val {settings.val} holds class '{unknown[0]}', which {settings.data} does not; the classes are {', '.join(classes)}"
         )
+    shared = leaks(seen_rows(rows.manifest, "train", settings.data), manifest)
+    if len(shared):
+        raise IsograftError(
+            f"{len(shared)} images of --val {settings.val} (or their patients) are in {settings.data} too, such as {shared['uri'][0]}; "
+            "validation needs images of its own"
+        )
     given = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
     return ImageCache.build(manifest, preprocess, cache_dir, threads), np.arange(len(manifest)), given, manifest
-
-
-def _mask(rows: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(length, dtype=bool)
-    mask[rows] = True
-    return mask
 
 
 def _solve_head(
@@ -180,11 +181,9 @@ def _solve_head(
 
 def _warn_of_seen_test_images(start: Start, rows: Partition) -> None:
     """Say early what `evaluate` will refuse."""
-    from isograft.lineage import leaks
-
     if start.parent is None or not len(rows.test):
         return
-    seen = leaks(start.parent.seen(), rows.manifest.select(_mask(rows.test, len(rows.manifest))))
+    seen = leaks(start.parent.seen(), rows.manifest.take(rows.test))
     if len(seen):
         console.warn(
             f"{len(seen)} of {len(rows.test)} held-out test images (or their patients) were seen when {start.parent.folder} was trained; "
@@ -224,7 +223,7 @@ def _fit(settings: FinetuneSettings, run: RunFolder, job: _Job, history: History
         labels=targets,
         threads=threads,
     )
-    module = FinetuneModule(job.classifier, plan, job.preprocess, weights, history)
+    module = FinetuneModule(job.classifier, plan, job.preprocess, weights, history, settings.seed)
     selection = BestOnValidation(job.validation[:3] if job.validation else None, job.preprocess, plan, history)
     run_training(
         module,

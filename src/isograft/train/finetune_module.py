@@ -16,8 +16,8 @@ from isograft.errors import IsograftError
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.train.callbacks import History
-from isograft.train.optimizer import build_optimizer, parameter_groups, scale_learning_rates
-from isograft.train.schedule import warmup_cosine
+from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate, scale_learning_rates
+from isograft.train.schedule import seed_step, warmup_cosine
 
 
 class FinetuneModule(pl.LightningModule):
@@ -29,10 +29,14 @@ class FinetuneModule(pl.LightningModule):
         preprocess: Turns uint8 views into network input.
         class_weights: float32 (K,) weights of the cross-entropy, or None.
         history: Receives the loss of every pass.
+        seed: Seed of what the network itself draws (dropout, stochastic depth).
     """
 
-    def __init__(self, classifier: Classifier, plan: Plan, preprocess: Preprocess, class_weights: Tensor | None, history: History) -> None:
+    def __init__(
+        self, classifier: Classifier, plan: Plan, preprocess: Preprocess, class_weights: Tensor | None, history: History, seed: int
+    ) -> None:
         super().__init__()
+        self.seed = seed
         self.classifier = classifier
         self.plan = plan
         self.preprocess = preprocess
@@ -52,8 +56,17 @@ class FinetuneModule(pl.LightningModule):
         )
         return build_optimizer(groups, self.plan["optimizer"])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses of the pass under way."""
+        checkpoint["losses"] = self._losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the pass under way."""
+        self._losses = list(checkpoint["losses"])
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set this step's rates, and keep batch statistics frozen where the plan says so."""
+        """Set this step's rates and seed, and keep batch statistics frozen where the plan says so."""
+        seed_step(self.seed, self.global_step)
         if self.plan["schedule"] == "cosine":
             factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
             scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
@@ -73,11 +86,11 @@ class FinetuneModule(pl.LightningModule):
             raise IsograftError(f"the loss became {loss.item()} at step {self.global_step}; lower --lr (now {self.plan['lr']:.2g})")
         return {"loss": loss}
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Record the loss of every pass."""
-        self._losses.append(float(outputs["loss"]))
+    def finish_step(self, loss: float) -> None:
+        """Record the loss of every pass, before the state is measured or saved."""
+        self._losses.append(loss)
         per_epoch = max(1, self.plan["total_steps"] // self.plan["epochs"])
         if self.global_step % per_epoch == 0:
-            lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+            lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
             self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=float(np.mean(self._losses)), lr=lr)
             self._losses = []

@@ -13,18 +13,17 @@ PAPER_EPOCHS = 100
 GENTLE_CROP = 0.5
 
 
-def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int, rarest: int, validated: bool, started: bool) -> None:
+def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int, validated: bool, started: bool) -> None:
     """Decide everything but the split.
 
     Args:
         plan: Receives the decisions.
         settings: What was asked.
         train_images: Training images.
-        rarest: Training images of the rarest class.
         validated: Whether a validation split exists.
         started: Whether the backbone has weights.
     """
-    strategy = _strategy(plan, settings, rarest=rarest, started=started)
+    strategy = _strategy(plan, settings, started=started)
     if strategy == "paper":
         _plan_paper(plan, settings, started=started, train_images=train_images)
     elif strategy != "probe":
@@ -34,7 +33,7 @@ def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int
         plan.decide("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
 
 
-def _strategy(plan: Plan, settings: FinetuneSettings, *, rarest: int, started: bool) -> str:
+def _strategy(plan: Plan, settings: FinetuneSettings, *, started: bool) -> str:
     if not started:
         return str(plan.choose("strategy", settings.strategy, "full", "no layer is trained yet"))
     return str(
@@ -48,7 +47,8 @@ def _strategy(plan: Plan, settings: FinetuneSettings, *, rarest: int, started: b
 
 
 def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, started: bool) -> None:
-    batch = plan.choose("batch_size", settings.batch_size, min(32, train_images), "32 at most, and no more than there are")
+    steps = -(-train_images // 32)
+    batch = plan.choose("batch_size", settings.batch_size, train_images // steps, "32 at most; a pass leaves out as few as it can")
     _check_batch(batch, train_images, settings)
     per_epoch = max(1, train_images // batch)
     epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))

@@ -14,7 +14,7 @@ from isograft import console
 from isograft.data.cache import ImageCache
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
-from isograft.data.splits import hold_out, keyed_rank
+from isograft.data.splits import bind_identical, hold_out, keyed_rank
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_probe
@@ -36,36 +36,30 @@ class EmbeddingMonitor(pl.Callback):
         self.preprocess = preprocess
         self.history = history
         self.plan = plan
-        self.every = max(1, plan["total_steps"] // TIMES)
+        self.every = -(-plan["total_steps"] // TIMES)
         self.latest: dict[str, float] = {}
         ids = [str(key) for key in manifest.frame["id"]]
         self.rows = np.argsort(keyed_rank(ids, seed, "monitor"))[:SAMPLE]
-        self.labels = self._probe_labels(manifest)
-        self.reference = (
-            ~hold_out(manifest.labels()[self.rows], manifest.groups()[self.rows], 0.5, seed, "monitor") if self.labels is not None else None
-        )
-
-    def _probe_labels(self, manifest: Manifest) -> npt.NDArray[np.int64] | None:
-        """Class numbers of the sample when every row has a label and there are two classes at least."""
-        labels = manifest.labels()[self.rows]
-        if any(label is None for label in labels) or len(set(labels)) < 2:
-            return None
-        return np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+        self.probe = _probe_split(manifest.take(self.rows), seed)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Measure when a tenth of the run is done."""
-        if trainer.global_step % self.every and trainer.global_step != self.plan["total_steps"]:
-            return
+        if trainer.global_step % self.every or trainer.global_step == self.plan["total_steps"]:
+            return  # the end is measured by `remeasure`
         embedding = embed(pl_module.method.export_backbone(), self.images, self.rows, self.preprocess, pl_module.device)
         self.measure(embedding, trainer.global_step)
+
+    def remeasure(self, network: nn.Module) -> None:
+        """Measure the network that is kept, whose batch statistics have changed since the last step."""
+        embedding = embed(network, self.images, self.rows, self.preprocess, next(network.parameters()).device)
+        self.measure(embedding, self.plan["total_steps"])
 
     def measure(self, embedding: Tensor, step: int) -> None:
         """Record the state of an embedding, float32 (N, D), and stop the run when it has collapsed."""
         std, rank = embedding_std(embedding), effective_rank(embedding)
         figures = {"embedding_std": std, "effective_rank": rank}
-        if self.labels is not None and self.reference is not None:
-            known, asked = torch.from_numpy(self.reference), torch.from_numpy(~self.reference)
-            classes = torch.from_numpy(self.labels)
+        if self.probe is not None:
+            known, asked, classes = self.probe
             figures["knn_macro_f1"] = knn_probe(embedding[known], classes[known], embedding[asked], classes[asked]).macro_f1
         epoch = step / self.plan["total_steps"] * self.plan["epochs"]
         self.latest = figures
@@ -85,6 +79,28 @@ class EmbeddingMonitor(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the figures of the checkpoint."""
         self.latest = dict(state_dict["latest"])
+
+
+def _probe_split(sample: Manifest, seed: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Split the labeled rows of the sample by group for the nearest-neighbour probe.
+
+    Returns:
+        Reference rows, probed rows (int64) and class numbers of the whole sample (-1 where unlabeled), or None when either side
+        lacks a second class.
+    """
+    labels = sample.labels()
+    labeled = np.array([label is not None for label in labels])
+    if len({label for label in labels if label is not None}) < 2:
+        return None
+    groups = bind_identical(sample.groups(), sample.frame["pixel_hash"].to_list())
+    held = np.zeros(len(sample), dtype=bool)
+    held[labeled] = hold_out(labels[labeled], groups[labeled], 0.5, seed, "monitor")
+    known, asked = np.flatnonzero(labeled & ~held), np.flatnonzero(held)
+    if min(len(set(labels[known])), len(set(labels[asked]))) < 2:
+        return None
+    classes = np.full(len(sample), -1, dtype=np.int64)
+    classes[labeled] = np.unique(labels[labeled].astype(str), return_inverse=True)[1]
+    return torch.from_numpy(known), torch.from_numpy(asked), torch.from_numpy(classes)
 
 
 @torch.no_grad()

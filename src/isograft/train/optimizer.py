@@ -59,3 +59,8 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
     """Set every group's rate to its peak times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def peak_learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The largest rate of any group at this step: that of the layers that move most."""
+    return max(float(group["lr"]) for group in optimizer.param_groups)

@@ -33,7 +33,7 @@ from isograft.train.precision import choose_precision
 from isograft.train.pretrain_module import PretrainModule
 from isograft.train.pretrain_plan import plan_steps, plan_training
 from isograft.train.record import save_backbone
-from isograft.train.schedule import ResolutionSchedule, parse_schedule
+from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_step
 from isograft.train.start import Start, open_start
 from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
@@ -60,6 +60,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         threads = settings.threads or torch.get_num_threads()
         manifest = open_data(settings.data, settings, need_labels=settings.method == "supervised")
         start = open_start(settings.init, settings.backbone, settings.backbone_arg)
+        run.check_inputs(data=manifest.fingerprint(), init=start.parent.content_hash if start.parent else start.describe())
         plan = Plan.load(run.record["plan"]) if run.resumed and "plan" in run.record else Plan()
         job = _prepare(settings, manifest, start, plan, threads)
         if "total_steps" not in plan:
@@ -108,7 +109,9 @@ def _prepare(settings: PretrainSettings, manifest: Manifest, start: Start, plan:
         classes = manifest.classes()
         labels = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
         options["classes"] = len(classes)
-        plan.decide("pool_classes", classes, f"column {settings.label_column}")
+        plan.decide("pool_classes", classes, f"column {settings.label_column or 'label'}")
+    if plan["method"] == "mae":
+        options["seed"] = settings.seed
     method = build_method(plan["method"], backbone, feature_count(backbone), **options)
     method = method.to(memory_format=torch.channels_last)
     return _Job(method, images, preprocess, policy, labels, device)
@@ -163,7 +166,7 @@ def _train(settings: PretrainSettings, run: RunFolder, job: _Job, plan: Plan, ma
     )
     schedule: ResolutionSchedule = parse_schedule(plan["resolution"])
     monitor = EmbeddingMonitor(job.images, job.preprocess, manifest, history, plan, settings.seed)
-    module = PretrainModule(job.method, plan, job.preprocess, history)
+    module = PretrainModule(job.method, plan, job.preprocess, history, settings.seed)
     run_training(
         module,
         lambda position: BatchStream(loader, plan["total_steps"], schedule, job.specs_at, position),
@@ -177,8 +180,10 @@ def _train(settings: PretrainSettings, run: RunFolder, job: _Job, plan: Plan, ma
         clip=CLIP,
         save_every=monitor.every,
     )
+    seed_step(settings.seed, plan["total_steps"])
     refreshed = refresh_batch_statistics(job.method.export_backbone(), job.images, job.preprocess, settings.seed)
     plan.decide("batch_statistics", f"{refreshed} layers re-estimated", "on whole images, as inference will see them")
+    monitor.remeasure(job.method.export_backbone())
     model = save_backbone(run, job.method, plan, manifest, start, job.preprocess, monitor.latest, Path(settings.data).stem)
     run.finish()
     console.say(f"model: {run.path}")

@@ -15,8 +15,8 @@ from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.ssl.method import Method
 from isograft.train.callbacks import History
-from isograft.train.optimizer import build_optimizer, parameter_groups, scale_learning_rates
-from isograft.train.schedule import warmup_cosine
+from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate, scale_learning_rates
+from isograft.train.schedule import seed_step, warmup_cosine
 
 
 class PretrainModule(pl.LightningModule):
@@ -27,10 +27,12 @@ class PretrainModule(pl.LightningModule):
         plan: Rates, steps and warm-up.
         preprocess: Turns uint8 views into network input.
         history: Receives loss, rate and learning rate a hundred times per run.
+        seed: Seed of what the network itself draws (dropout, stochastic depth).
     """
 
-    def __init__(self, method: Method, plan: Plan, preprocess: Preprocess, history: History) -> None:
+    def __init__(self, method: Method, plan: Plan, preprocess: Preprocess, history: History, seed: int) -> None:
         super().__init__()
+        self.seed = seed
         self.method = method
         self.plan = plan
         self.preprocess = preprocess
@@ -51,8 +53,17 @@ class PretrainModule(pl.LightningModule):
         )
         return build_optimizer(groups, "adamw")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses since the last row of the history."""
+        checkpoint["losses"] = self._losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the mean that the next row of the history holds."""
+        self._losses = list(checkpoint["losses"])
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rates of this step."""
+        """Set the learning rates and the seed of this step: dropout too is a function of (seed, step)."""
+        seed_step(self.seed, self.global_step)
         optimizer = self.optimizers(use_pl_optimizer=False)
         factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
         scale_learning_rates(optimizer, factor)
@@ -72,16 +83,16 @@ class PretrainModule(pl.LightningModule):
             )
         return {"loss": output.loss}
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Update teachers and the history."""
+    def finish_step(self, loss: float) -> None:
+        """Update teachers and the history, before the state is measured or saved."""
         step = self.global_step
         self.method.after_step(step / self.plan["total_steps"])
-        self._losses.append(float(outputs["loss"]))
+        self._losses.append(loss)
         every = max(1, self.plan["total_steps"] // 100)
         if step % every == 0 or step == self.plan["total_steps"]:
             now = time.monotonic()
             rate = len(self._losses) * self.plan["batch_size"] / max(now - self._began, 1e-9)
             epoch = step / max(1, self.plan["total_steps"]) * self.plan["epochs"]
-            lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+            lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
             self.history.add(step, epoch, "train", loss=float(np.mean(self._losses)), lr=lr, images_per_second=rate)
             self._losses, self._began = [], now

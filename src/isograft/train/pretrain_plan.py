@@ -17,7 +17,7 @@ LEAST_IMAGES = 8
 
 
 def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *, started: bool, device: torch.device) -> None:
-    """Decide method, batch, rates and resolution; the number of steps follows once a step's time is known."""
+    """Decide batch, rates and resolution; the number of steps follows once a step's time is known."""
     if len(manifest) < LEAST_IMAGES:
         raise IsograftError(f"{settings.data} holds {len(manifest)} usable images; pretraining needs at least {LEAST_IMAGES}")
     method = plan["method"]
@@ -35,7 +35,7 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     if method == "supervised" and started:
         rate, reason = 5e-4, "a start from weights"
     elif started:
-        rate, reason = 3e-4, "a start from weights: a tenth of a new network's rate keeps what they know"
+        rate, reason = 3e-4, "a start from weights: a fifth of a new network's rate keeps what they know"
     else:
         rate, reason = 2e-3 * math.sqrt(batch / 128), "a new network, AdamW, scaled with the square root of the batch"
     plan.choose("lr", settings.lr, rate, reason)

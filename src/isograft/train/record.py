@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from torch import nn
 
@@ -82,8 +81,8 @@ def save_classifier(
         validation: Further data that served for validation.
         origin: Name of the labeled data.
     """
-    parts = {"train": rows.manifest.select(_mask(rows.train, rows)), "val": rows.manifest.select(_mask(rows.val, rows))}
-    held = rows.manifest.select(_mask(rows.test, rows))
+    parts = {"train": rows.manifest.take(rows.train), "val": rows.manifest.take(rows.val)}
+    held = rows.manifest.take(rows.test)
     data = [_described(part, role, origin) for role, part in {**parts, "test": held}.items() if len(part)]
     seen = [seen_rows(part, role, origin) for role, part in parts.items() if len(part)]
     if validation is not None:
@@ -153,9 +152,3 @@ def _extra(run: RunFolder) -> dict[str, bytes | str | Path]:
 def _features(head: nn.Module) -> int:
     first = head.hidden if isinstance(head, PaperHead) else head
     return int(first.in_features)  # type: ignore[arg-type]
-
-
-def _mask(chosen: Any, rows: Partition) -> Any:
-    mask = np.zeros(len(rows.manifest), dtype=bool)
-    mask[chosen] = True
-    return mask

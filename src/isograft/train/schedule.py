@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 
-def warmup_cosine(step: int, total: int, warmup: int, floor: float = 0.0) -> float:
-    """Return the learning-rate factor in (0, 1]: linear warm-up, then half a cosine to `floor` (arXiv:1608.03983).
+
+def warmup_cosine(step: int, total: int, warmup: int) -> float:
+    """Return the learning-rate factor in (0, 1]: linear warm-up, then half a cosine to zero (arXiv:1608.03983).
 
     Args:
         step: Steps already done, from 0.
         total: Steps of the whole run.
         warmup: Steps of the linear rise.
-        floor: Factor at the end.
     """
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, total - warmup)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch's generator as a function of (seed, step), so that dropout needs no state to be resumed."""
+    digest = hashlib.blake2b(f"step:{seed}:{step}".encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 @dataclass(frozen=True)

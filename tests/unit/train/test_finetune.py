@@ -61,7 +61,7 @@ def test_the_paper_preset_runs_a_hundred_epochs_unless_told() -> None:
 
     made = Plan()
     settings = FinetuneSettings(data="d", out=Path("o"), init="x", strategy="paper")
-    plan_finetuning(made, settings, train_images=80, rarest=40, validated=False, started=True)
+    plan_finetuning(made, settings, train_images=80, validated=False, started=True)
     assert (made["epochs"], made["total_steps"]) == (100, 1000)
 
 

@@ -98,6 +98,13 @@ def test_a_collapse_stops_the_run_and_keeps_the_last_good_state(
     assert not (tmp_path / "model" / "model.json").exists()
 
 
+def test_a_pool_of_one_patient_trains_without_the_probe(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{path.relative_to(tiny)},{path.parent.name},same patient\n" for path in sorted(tiny.rglob("*.png")))
+    (tmp_path / "rows.csv").write_text("file,label,group\n" + rows)
+    isograft.pretrain(tiny, out=tmp_path / "model", labels=tmp_path / "rows.csv", cache_dir=cache, **SMALL)
+    assert "knn_macro_f1" not in (tmp_path / "model" / "history.csv").read_text()
+
+
 def test_a_full_disk_at_a_checkpoint_is_one_sentence(tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
