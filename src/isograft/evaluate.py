@@ -102,14 +102,15 @@ def _own_test_split(model: Model) -> LabeledData:
     frame = pl.read_parquet(path)
     frame = frame.filter(pl.col("split") == "test")
     if not len(frame):
-        raise IsograftError(f"{model.folder} kept no image for the test (--test-fraction 0); {remedy}")
-    files = [Path(uri) for uri in frame["uri"]]
+        raise IsograftError(f"{model.folder} kept no image for the test when it was trained; {remedy}")
+    manifest = Manifest(frame, None)
+    files = manifest.locate()
     gone = [str(file) for file in files if not file.is_file()]
     if gone:
         raise IsograftError(
             f"{len(gone):,} of {len(files):,} test images are no longer where they were, such as {gone[0]}; put them back, or {remedy}"
         )
-    return LabeledData(Manifest(frame, None), files, f"the held-out test split of {model.folder.resolve().name}", True, [])
+    return LabeledData(manifest, files, f"the held-out test split of {model.folder.resolve().name}", True, [])
 
 
 def _given_data(data: str, settings: EvaluateSettings) -> LabeledData:
@@ -194,7 +195,7 @@ def _predictions(data: LabeledData, p: npt.NDArray[np.float64], classes: Sequenc
     if leaked.any():
         table = table.with_columns(pl.Series("leaked", leaked))
     ours = [name for name in SCHEMA if name != "source" or frame["source"].null_count() == len(frame)]
-    return pl.concat([table, further_columns(frame, [*ours, "relative_uri"], table.columns)], how="horizontal")
+    return pl.concat([table, further_columns(frame, ours, table.columns)], how="horizontal")
 
 
 def _described(model: Model, data: LabeledData, leaked: npt.NDArray[np.bool_], settings: EvaluateSettings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +17,14 @@ import torch
 
 from isograft import lineage
 from isograft.data.hashing import group_hash, pixel_hash
-from isograft.data.manifest import Manifest, arrange
+from isograft.data.manifest import Manifest, arrange, encode_uri
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError, LeakageError
 from isograft.evaluate import evaluate
 from isograft.lineage import SEEN_SCHEMA as SEEN
 from isograft.model import Model
 from isograft.settings import EvaluateSettings
+from isograft.train.partition import Partition
 
 
 class _Brightness(torch.nn.Module):
@@ -72,8 +74,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def write_split(test: Callable[[int], bool]) -> None:
         frame = manifest.frame.with_columns(
-            pl.col("uri").alias("relative_uri"),
-            pl.Series("uri", [str(path) for path in manifest.locate()]),
+            pl.Series("uri", [encode_uri(str(path)) for path in manifest.locate()]),
             pl.Series("split", ["test" if test(index) else "train" for index in range(12)]),
         )
         frame.write_parquet(folder / "split.parquet")
@@ -103,7 +104,17 @@ def test_without_data_the_models_own_test_split_is_scored(world: SimpleNamespace
     metrics = world.run()
     assert metrics["n_images"] == 4 and metrics["data"]["own_test_split"]
     assert "same data as the training images" in (world.out / "report.html").read_text()
-    assert "relative_uri" not in pl.read_parquet(world.out / "predictions.parquet").columns
+
+
+def test_the_own_test_split_is_read_from_any_file_name(world: SimpleNamespace) -> None:
+    """A percent sign, a number sign and a byte that is no UTF-8."""
+    strange = os.fsdecode(b"100% #1 \xff.png")
+    (world.root / "images" / "2.png").rename(world.root / "images" / strange)
+    uris = [f"images/{strange}" if index == 2 else f"images/{index}.png" for index in range(12)]
+    frame = world.manifest.frame.with_columns(pl.Series("uri", [encode_uri(uri) for uri in uris]))
+    rows = Partition(Manifest(frame, world.manifest.path), np.arange(4, 12), np.arange(0), np.arange(4))
+    rows.table().write_parquet(world.model.folder / "split.parquet")
+    assert world.run()["n_images"] == 4
 
 
 @pytest.mark.parametrize("test", [None, lambda index: False])
@@ -112,7 +123,7 @@ def test_a_missing_or_empty_test_split_is_one_clear_sentence(world: SimpleNamesp
         world.write_split(test)
     with pytest.raises(IsograftError, match=r"no test split|kept no image for the test") as caught:
         world.run()
-    assert "give labeled data" in str(caught.value)
+    assert "give labeled data" in str(caught.value) and "--test-fraction" not in str(caught.value)
 
 
 def test_test_images_that_moved_away_are_named(world: SimpleNamespace) -> None:

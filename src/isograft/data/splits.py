@@ -51,7 +51,11 @@ def hold_out(labels: Labels, groups: Labels, fraction: float, seed: int, purpose
     """Choose whole groups holding about `fraction` of every class.
 
     Groups are visited in pseudo-random order; a group is taken when that brings the held-out class counts closer to `fraction` of
-    the totals (squared relative distance).
+    the totals (squared relative distance). The only group of a class is never taken. Then single groups are moved where a class is
+    missing on a side.
+
+    Every class is left with a group that is not held out. A class of two groups or more is held out too, unless each of its groups is
+    the last of some class outside; where no group has images of two classes, that happens to classes of a single group only.
 
     Args:
         labels: (N,) class names.
@@ -61,7 +65,7 @@ def hold_out(labels: Labels, groups: Labels, fraction: float, seed: int, purpose
         purpose: Keeps independent draws apart (`"test"`, `"val"`).
 
     Returns:
-        (N,) boolean mask of the held-out rows; every class with at least two groups has one on either side.
+        (N,) boolean mask of the held-out rows.
     """
     if fraction <= 0:
         return np.zeros(len(labels), dtype=bool)
@@ -71,9 +75,16 @@ def hold_out(labels: Labels, groups: Labels, fraction: float, seed: int, purpose
     np.add.at(counts, (group_index, label_index), 1)
     totals = counts.sum(axis=0)
     rank = keyed_rank(list(names), seed, purpose)
-    taken = _fill(counts, totals, fraction, np.argsort(rank))
+    order = np.argsort(rank)
+    taken = _fill(counts, totals, fraction, order[~_irreplaceable(counts)[order]])
     _repair(counts, taken, rank)
     return np.asarray(taken[group_index], dtype=bool)
+
+
+def _irreplaceable(counts: npt.NDArray[np.float64]) -> Mask:
+    """Which groups are the only one of some class: bool (G,) for image counts (G, K)."""
+    has = counts > 0
+    return np.asarray((has & (has.sum(axis=0) == 1)).any(axis=1))
 
 
 def _fill(counts: npt.NDArray[np.float64], totals: npt.NDArray[np.float64], fraction: float, order: npt.NDArray[np.int64]) -> Mask:
@@ -90,15 +101,24 @@ def _fill(counts: npt.NDArray[np.float64], totals: npt.NDArray[np.float64], frac
 
 
 def _repair(counts: npt.NDArray[np.float64], taken: Mask, rank: npt.NDArray[np.uint64]) -> None:
-    """Give either side at least one group of every class that has two, moving the smallest such group."""
+    """Leave every class a group that is not taken, then take one of every class where that leaves all classes another.
+
+    A class all of whose groups are taken gives back the one that is the last taken of the fewest classes, the smallest of those. As
+    the second step only takes, and only what can be spared, it undoes nothing, and a class it passes over can never be served later.
+    """
+    has = counts > 0
+    sizes = counts.sum(axis=1)
     for column in range(counts.shape[1]):
-        with_class = np.flatnonzero(counts[:, column] > 0)
-        if len(with_class) < 2:
-            continue
-        for side in (True, False):
-            if not (taken[with_class] == side).any():
-                smallest = with_class[np.lexsort((rank[with_class], counts[with_class].sum(axis=1)))[0]]
-                taken[smallest] = side
+        if taken[has[:, column]].all():
+            last_of = (has & (has[taken].sum(axis=0) == 1)).sum(axis=1)
+            candidates = np.flatnonzero(has[:, column])
+            taken[candidates[np.lexsort((rank[candidates], sizes[candidates], last_of[candidates]))[0]]] = False
+    for column in range(counts.shape[1]):
+        if not taken[has[:, column]].any():
+            spare = ~(has & (has[~taken].sum(axis=0) == 1)).any(axis=1)
+            candidates = np.flatnonzero(has[:, column] & spare)
+            if len(candidates):
+                taken[candidates[np.lexsort((rank[candidates], sizes[candidates]))[0]]] = True
 
 
 def label_subset(labels: Labels, groups: Labels, ids: Sequence[str], per_class: int, seed: int) -> npt.NDArray[np.int64]:

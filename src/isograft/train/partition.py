@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from isograft.data.manifest import Manifest
+from isograft import console
+from isograft.data.manifest import Manifest, encode_uri
 from isograft.data.splits import bind_identical, hold_out, label_subset
 from isograft.errors import IsograftError
 from isograft.plan import Plan
@@ -19,6 +22,7 @@ Rows = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 ENOUGH_FOR_VALIDATION = 40  # training labels of the rarest class; below, labels teach more than they can measure
 VALIDATION_SHARE = 0.2
+WITHOUT_VALIDATION = {"probe": "the head is solved, not stopped", "paper": "the paper trains a fixed number of epochs"}
 
 
 @dataclass(frozen=True)
@@ -38,43 +42,50 @@ class Partition:
     test: Rows
 
     def table(self) -> pl.DataFrame:
-        """Return split.parquet: the manifest's rows with their split and absolute path; unused rows have none."""
+        """Return split.parquet: the manifest's rows with their split, null where unused, and absolute uris."""
         split = np.full(len(self.manifest), None, dtype=object)
         for name, rows in zip(SPLITS, (self.train, self.val, self.test), strict=True):
             split[rows] = name
         frame = self.manifest.frame
-        return frame.with_columns(
-            pl.Series("split", split.tolist(), dtype=pl.String),
-            pl.col("uri").alias("relative_uri"),
-            pl.Series("uri", [str(path) for path in self.manifest.locate()], dtype=pl.String),
-        )
+        uris = [_absolute_uri(path, uri) for path, uri in zip(self.manifest.locate(), frame["uri"], strict=True)]
+        return frame.with_columns(pl.Series("split", split.tolist(), dtype=pl.String), pl.Series("uri", uris, dtype=pl.String))
 
 
 def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Partition:
     """Split a labeled manifest by group and class, then draw the label budget from the training side.
 
-    A manifest that already names splits is taken at its word.
+    A manifest that already names splits is taken at its word; its rows without a split are unused.
 
     Raises:
-        IsograftError: One class only, a class without training rows, or fewer labels than asked.
+        IsograftError: One class only, a class without training rows, fewer labels than asked, a group in two of the manifest's own
+            splits, or validation asked for with a strategy that has no use for it.
     """
+    _refuse_idle_validation(settings)
     labels, groups = manifest.labels(), _bound_groups(manifest)
     classes = manifest.classes()
     if len(classes) < 2:
         raise IsograftError(f"{settings.data} holds one class only ('{classes[0]}'); a classifier needs at least two")
-    test, given_val = _held_out(settings, manifest, plan)
-    pool = np.flatnonzero(~test & ~given_val)
-    _require_all(classes, labels[pool], f"the training side of {settings.data}", "lower --test-fraction or label more groups")
+    named = _named_splits(settings, manifest, groups, plan)
+    if named is None:
+        test = hold_out(labels, groups, settings.test_fraction, settings.seed, "test")
+        plan.decide("test_fraction", settings.test_fraction, "whole groups, classes in proportion")
+        pool, val = np.flatnonzero(~test), np.flatnonzero(np.zeros_like(test))
+    else:
+        test = named == "test"
+        pool, val = np.flatnonzero(named == "train"), np.flatnonzero(named == "val")
+        _require_all(classes, labels[pool], settings.data)
+    _warn_of_untested(settings, labels, groups, test, named is not None)
     if settings.labels_per_class is not None:
         ids = [str(key) for key in manifest.frame["id"]]
         drawn = label_subset(labels[pool], groups[pool], [ids[row] for row in pool], settings.labels_per_class, settings.seed)
         pool = pool[drawn]
-        plan.decide("labels_per_class", settings.labels_per_class, "as asked; training and validation together")
-    val = np.flatnonzero(given_val)
+    carved = False
     if settings.val is None and not len(val):
         chosen = _validation(settings, plan, labels[pool], groups[pool])
         val, pool = pool[chosen], pool[~chosen]
-        _require_all(classes, labels[pool], "what validation leaves for training", "set --val-fraction 0")
+        carved = bool(chosen.any())
+    if settings.labels_per_class is not None:
+        plan.decide("labels_per_class", settings.labels_per_class, "as asked" + carved * "; training and validation together")
     plan.decide("train_images", len(pool), f"of {len(set(groups[pool]))} groups")
     plan.decide("test_images", int(test.sum()), f"of {len(set(groups[test]))} groups, for evaluate")
     return Partition(manifest, pool, val, np.flatnonzero(test))
@@ -84,25 +95,71 @@ def _bound_groups(manifest: Manifest) -> npt.NDArray[np.object_]:
     return bind_identical(manifest.groups(), manifest.frame["pixel_hash"].to_list())
 
 
-def _held_out(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Masks of the test rows and of validation rows the manifest itself names."""
-    named = manifest.frame["split"].to_numpy(allow_copy=True) if "split" in manifest.frame.columns else np.array([None] * len(manifest))
-    if any(name is not None for name in named):
-        unknown = {str(name) for name in named if name is not None} - set(SPLITS)
-        if unknown:
-            raise IsograftError(f"{settings.data} names the split '{min(unknown)}'; use train, val or test")
-        plan.decide("split", "the manifest's own", "its split column is filled")
-        return named == "test", named == "val"
-    plan.decide("test_fraction", settings.test_fraction, "whole groups, classes in proportion")
-    return hold_out(manifest.labels(), _bound_groups(manifest), settings.test_fraction, settings.seed, "test"), np.zeros(
-        len(manifest), dtype=bool
-    )
+def _absolute_uri(path: Path, uri: str) -> str:
+    """The uri of a located file from anywhere; the part after `#` stays."""
+    _, mark, part = uri.partition("#")
+    return encode_uri(os.path.abspath(path)) + mark + part  # noqa: PTH100 - links stay as the user wrote them
+
+
+def _refuse_idle_validation(settings: FinetuneSettings) -> None:
+    reason = WITHOUT_VALIDATION.get(settings.strategy)
+    if reason is None:
+        return
+    if settings.val is not None:
+        option = f"--val {settings.val}"
+    elif settings.val_fraction != "auto" and settings.val_fraction > 0:
+        option = f"--val-fraction {settings.val_fraction}"
+    else:
+        return
+    raise IsograftError(f"{option} would be unused with --strategy {settings.strategy}: {reason}; leave it out, or choose --strategy full")
+
+
+def _named_splits(
+    settings: FinetuneSettings, manifest: Manifest, groups: npt.NDArray[np.object_], plan: Plan
+) -> npt.NDArray[np.object_] | None:
+    """The split the manifest itself names for every row, None where it names none: object (N,), or None if it names none at all."""
+    frame = manifest.frame
+    if "split" not in frame.columns or frame["split"].null_count() == len(frame):
+        return None
+    named = np.array([*frame["split"], None], dtype=object)[:-1]
+    unknown = sorted({*frame["split"].drop_nulls()} - set(SPLITS))
+    if unknown:
+        raise IsograftError(f"{settings.data} names the split '{unknown[0]}'; use train, val or test")
+    first: dict[str, str] = {}
+    for group, split in zip(groups, named, strict=True):
+        if split is not None and first.setdefault(group, split) != split:
+            raise IsograftError(
+                f"the group '{group}' of {settings.data} stands in the splits '{first[group]}' and '{split}'; "
+                "give all its rows, and every group with an identical image, one split"
+            )
+    plan.decide("split", "the manifest's own", "its split column is filled")
+    if unused := frame["split"].null_count():
+        plan.decide("unused_images", unused, "their split column is empty while others' is filled")
+    return named
+
+
+def _warn_of_untested(
+    settings: FinetuneSettings, labels: npt.NDArray[np.object_], groups: npt.NDArray[np.object_], test: npt.NDArray[np.bool_], named: bool
+) -> None:
+    """Say which classes the test split lacks, and why, unless no test split was wanted."""
+    if settings.test_fraction == 0:
+        return
+    for name in sorted(set(labels) - set(labels[test])):
+        if named:
+            console.warn(f"class '{name}' has no test row in the split column of {settings.data} and cannot be tested")
+        elif len(set(groups[labels == name])) == 1:
+            console.warn(f"class '{name}' has a single group (patient) and cannot be tested; label images of more groups")
+        else:
+            console.warn(f"class '{name}' has no group that training can spare and cannot be tested; label images of more groups")
 
 
 def _validation(
     settings: FinetuneSettings, plan: Plan, labels: npt.NDArray[np.object_], groups: npt.NDArray[np.object_]
 ) -> npt.NDArray[np.bool_]:
     """Choose the validation rows among the labeled training rows, or none when labels are few."""
+    if settings.strategy in WITHOUT_VALIDATION:
+        plan.choose("val_fraction", settings.val_fraction, 0.0, f"{WITHOUT_VALIDATION[settings.strategy]}: nothing to validate")
+        return np.zeros(len(labels), dtype=bool)
     rarest = min(np.unique(labels.astype(str), return_counts=True)[1])
     if rarest >= ENOUGH_FOR_VALIDATION:
         automatic, reason = VALIDATION_SHARE, f"the rarest class has {rarest} labels"
@@ -112,7 +169,9 @@ def _validation(
     return hold_out(labels, groups, fraction, settings.seed, "val")
 
 
-def _require_all(classes: list[str], labels: npt.NDArray[np.object_], where: str, remedy: str) -> None:
+def _require_all(classes: list[str], labels: npt.NDArray[np.object_], data: str) -> None:
     missing = [name for name in classes if name not in set(labels)]
     if missing:
-        raise IsograftError(f"class '{missing[0]}' has no image in {where}; {remedy}")
+        raise IsograftError(
+            f"class '{missing[0]}' has no image in the training side of {data}; write train into the split column of some of its rows"
+        )

@@ -54,6 +54,41 @@ def test_a_class_of_two_patients_has_one_on_either_side() -> None:
     assert held[:2].sum() == 1
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=40),
+    st.sampled_from([0.05, 0.2, 0.5, 0.9, 0.99]),
+    st.integers(0, 5),
+)
+@settings(max_examples=300, deadline=None)
+def test_every_class_stays_in_training_and_is_tested_where_training_can_spare_a_group(
+    rows: list[tuple[int, int]], fraction: float, seed: int
+) -> None:
+    groups = np.array([f"patient {group}" for group, _ in rows], dtype=object)
+    labels = np.array([f"class {label}" for _, label in rows], dtype=object)
+    held = hold_out(labels, groups, fraction, seed, "test")
+    members = {name: set(groups[labels == name]) for name in set(labels)}
+    outside = {name: set(groups[(labels == name) & ~held]) for name in members}
+    assert all(outside.values())
+    last = set().union(*(left for left in outside.values() if len(left) == 1))
+    for name in members:
+        assert held[labels == name].any() or members[name] <= last
+
+
+@given(st.integers(0, 200), st.sampled_from([0.01, 0.3, 0.99]))
+@settings(max_examples=60, deadline=None)
+def test_where_groups_have_one_class_a_class_of_two_groups_is_on_both_sides(seed: int, fraction: float) -> None:
+    labels, groups = made(seed, groups=9, classes=4)
+    held = hold_out(labels, groups, fraction, seed, "test")
+    for name in set(labels):
+        assert (~held[labels == name]).any()
+        assert held[labels == name].any() == (len(set(groups[labels == name])) > 1)
+
+
+def test_a_single_group_per_class_is_never_held_out() -> None:
+    labels = np.array(["x", "x", "y", "y"], dtype=object)
+    assert not hold_out(labels, np.array(["a", "a", "b", "b"], dtype=object), 0.9, 0, "test").any()
+
+
 def test_a_fraction_of_zero_holds_out_nothing() -> None:
     labels, groups = made(5)
     assert not hold_out(labels, groups, 0.0, 0, "test").any()

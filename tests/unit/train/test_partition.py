@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from isograft.data.manifest import SCHEMA, Manifest
+from isograft.data.manifest import SCHEMA, Manifest, encode_uri
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
@@ -58,7 +59,57 @@ def test_the_manifest_s_own_splits_are_taken_at_their_word() -> None:
     rows = partition(asked(), manifest(split=names), Plan())
     assert rows.test.tolist() == [0]
     assert rows.val.tolist() == [1]
-    assert rows.train.tolist() == list(range(2, len(rows.manifest)))
+    assert rows.train.tolist() == list(range(3, len(rows.manifest)))
+
+
+def test_rows_without_a_split_beside_others_with_one_are_unused_and_counted() -> None:
+    names: list[str | None] = ["test", "val", None, *["train"] * (len(manifest()) - 3)]
+    plan = Plan()
+    rows = partition(asked(), manifest(split=names), plan)
+    assert plan["unused_images"] == 1
+    assert rows.table()["split"].null_count() == 1
+
+
+def test_a_group_in_two_named_splits_is_refused_by_name() -> None:
+    names: list[str | None] = ["train", "test", *["train"] * (len(manifest()) - 2)]
+    with pytest.raises(IsograftError, match=r"the group 'p1' of m\.parquet stands in the splits 'test' and 'train'"):
+        partition(asked(), manifest(split=names), Plan())
+
+
+@pytest.mark.parametrize("strategy", ["probe", "paper"])
+def test_a_strategy_that_never_stops_early_keeps_no_validation_split(strategy: str) -> None:
+    plan = Plan()
+    assert len(partition(asked(strategy=strategy), manifest(400), plan).val) == 0
+    assert plan["val_fraction"] == 0.0
+    assert len(partition(asked(strategy=strategy, val_fraction=0), manifest(400), Plan()).val) == 0
+
+
+@pytest.mark.parametrize("strategy", ["probe", "paper"])
+@pytest.mark.parametrize("options", [{"val_fraction": 0.2}, {"val": "other"}])
+def test_validation_that_a_strategy_cannot_use_is_refused(strategy: str, options: dict[str, Any]) -> None:
+    with pytest.raises(IsograftError, match=rf"--val.* would be unused with --strategy {strategy}"):
+        partition(asked(strategy=strategy, **options), manifest(), Plan())
+
+
+@pytest.mark.parametrize(("fraction", "reason"), [(0.0, "as asked"), (0.3, "as asked; training and validation together")])
+def test_a_label_budget_is_said_to_hold_validation_only_where_it_does(fraction: float, reason: str) -> None:
+    plan = Plan()
+    partition(asked(labels_per_class=5, val_fraction=fraction), manifest(), plan)
+    assert [decision.reason for decision in plan if decision.name == "labels_per_class"] == [reason]
+
+
+def test_a_class_of_a_single_patient_is_named_as_untestable(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = manifest().frame.with_columns(pl.when(pl.col("group") == "p2").then(pl.lit("rare")).otherwise("label").alias("label"))
+    rows = partition(asked(), Manifest(frame), Plan())
+    assert "class 'rare' has a single group (patient) and cannot be tested" in capsys.readouterr().err
+    assert "rare" in rows.manifest.labels()[rows.train]
+    partition(asked(test_fraction=0), Manifest(frame), Plan())
+    assert "cannot be tested" not in capsys.readouterr().err
+
+
+def test_named_splits_that_leave_a_class_untested_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    partition(asked(), manifest(split=["train"] * len(manifest())), Plan())
+    assert "class 'ill' has no test row in the split column of m.parquet" in capsys.readouterr().err
 
 
 def test_an_unknown_split_name_is_refused() -> None:
@@ -70,9 +121,17 @@ def test_an_unknown_split_name_is_refused() -> None:
 def test_the_table_keeps_what_the_manifest_says_and_where_the_files_are() -> None:
     rows = partition(asked(), manifest(), Plan())
     table = rows.table()
-    assert table["relative_uri"][0] == "00000.png"
+    assert "relative_uri" not in table.columns
     assert table["uri"][0] == "/images/00000.png"
     assert set(table["split"].unique()) == {"train", "test"}
+
+
+def test_the_table_s_uris_are_absolute_and_encoded_wherever_the_manifest_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    strange = os.fsdecode(b"../a%b\xff.png")
+    frame = manifest().frame.with_columns(pl.Series("uri", [encode_uri(strange)] * len(manifest())))
+    table = partition(asked(), Manifest(frame, Path("sub/m.parquet")), Plan()).table()
+    assert table["uri"][0] == f"{tmp_path}/a%25b%FF.png"
 
 
 def test_a_class_that_the_test_split_swallows_is_reported() -> None:
