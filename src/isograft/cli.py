@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
-    except (IsograftError, CycloptsError, KeyboardInterrupt, OSError, MemoryError) as error:
-        if traceback:
+    except (IsograftError, CycloptsError, KeyboardInterrupt, OSError, MemoryError, RuntimeError) as error:
+        defect = isinstance(error, RuntimeError) and not out_of_gpu_memory(error)
+        if traceback or defect:
             raise
         code = report(error)
     raise SystemExit(code)
@@ -65,6 +66,11 @@ def report(error: BaseException) -> int:
         text, code = "there is not enough memory; use a smaller --batch-size or --image-size", 2
     print(f"isograft: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def out_of_gpu_memory(error: BaseException) -> bool:
+    """Whether torch says that the GPU's memory is full; told by the name of its class, so that torch need not be imported."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def usage_sentence(error: CycloptsError) -> str:

@@ -24,7 +24,6 @@ from isograft.settings import DemoSettings
 from isograft.verbs import VERBS
 
 FIGURES = ("balanced_accuracy", "macro_f1", "macro_roc_auc", "n_images", "n_groups")
-NETWORK = {"backbone": "resnet18", "image_size": 64, "domain": "dermoscopy"}
 LABELED_PATIENTS_FROM = 1_000_000
 
 
@@ -39,7 +38,7 @@ class Scale:
         labels_per_class: Labels the classifier may train on.
         test_fraction: Share of the labeled patients kept for the test.
         predictions: Images handed to predict.
-        pretrain: Further options of pretrain; the time bound keeps the demo short on a slow or busy machine.
+        pretrain: Further options of pretrain; its epochs bound how long the demo trains, whatever time they take on the machine.
         finetune: Further options of finetune.
     """
 

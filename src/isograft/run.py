@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Any
 from isograft.errors import IsograftError
 
 _PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
+_OWN_NAMES = ("run.json", "history.csv")  # what a run writes before it has saved any state, besides the folder checkpoints
+_INPUTS = {"data": "the data", "init": "the starting weights"}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -65,7 +67,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         resumed: Whether an interrupted run is being continued.
-        record: What `run.json` holds: settings, plan and environment.
+        record: What `run.json` holds: settings, environment, inputs and plan.
     """
 
     path: Path
@@ -82,6 +84,22 @@ class RunFolder:
         self.record.update(entries)
         write_atomic(self.path / "run.json", json.dumps(self.record, indent=2, sort_keys=True) + "\n")
 
+    def check_inputs(self, **fingerprints: str) -> None:
+        """Remember what a new run reads; on resume, require the same.
+
+        Args:
+            fingerprints: A hash or a description of each input by name, for example `data` and `init`.
+
+        Raises:
+            IsograftError: An input is not what the run was started with.
+        """
+        before: dict[str, str] = self.record.get("inputs", {}) if self.resumed else {}
+        changed = [_INPUTS.get(name, f"the input {name}") for name, value in fingerprints.items() if before.get(name, value) != value]
+        if changed:
+            raise IsograftError(f"{' and '.join(changed)} changed since the run in {self.path} was started; start a new --out")
+        if not fingerprints.keys() <= before.keys():
+            self.remember(inputs={**before, **fingerprints})
+
     def finish(self) -> None:
         """Remove what only the running training needed."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
@@ -97,7 +115,7 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
         resume: Continue the run in `path`.
 
     Raises:
-        IsograftError: The folder exists already, is in use, holds no run, or was started with other settings.
+        IsograftError: The folder exists already, is in use, holds no readable run, or was started with other settings.
     """
     from filelock import FileLock, Timeout
 
@@ -110,6 +128,7 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
         raise IsograftError(f"--out {path} already exists; {hint}")
     if resume and not (path / "run.json").is_file():
         raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")
+    created = not resume and not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock")
@@ -128,12 +147,19 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
     finally:
         lock.release()
         (path / ".lock").unlink(missing_ok=True)
-        _remove_if_bare(path)
+        if created:
+            _remove_if_bare(path)
 
 
 def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((path / "run.json").read_text())
-    before = record.get("settings", {})
+    file = path / "run.json"
+    try:
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IsograftError(f"{file} cannot be read ({error}); --resume needs it whole: restore it, or start a new --out") from error
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict) or not isinstance(record.get("inputs", {}), dict):
+        raise IsograftError(f"{file} does not say with which settings its run was started; restore it, or start a new --out")
+    before = record["settings"]
     changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
     if changed:
         listed = ", ".join(f"{key}: {before.get(key)!r} became {settings.get(key)!r}" for key in changed)
@@ -142,6 +168,15 @@ def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remove_if_bare(path: Path) -> None:
-    """Leave nothing behind when a run failed before it saved any state."""
-    if not (path / "model.json").exists() and not (path / "checkpoints" / "last.ckpt").exists() and not (path / "history.csv").exists():
-        shutil.rmtree(path, ignore_errors=True)
+    """Leave nothing behind when a run failed before it saved any state.
+
+    Only files of known name go, and only when the folder holds nothing else; otherwise it stays whole, to be resumed or looked at.
+    """
+    checkpoints = path / "checkpoints"
+    with suppress(OSError):
+        if checkpoints.is_dir():
+            checkpoints.rmdir()  # fails when a state is inside
+        if all(entry.name in _OWN_NAMES and entry.is_file() for entry in path.iterdir()):
+            for name in _OWN_NAMES:
+                (path / name).unlink(missing_ok=True)
+            path.rmdir()

@@ -75,15 +75,32 @@ def test_every_way_to_end_early_has_its_exit_code_and_one_sentence(error, code, 
     assert answer("show m", capsys) == (code, "", text)
 
 
+def test_full_memory_of_machine_or_gpu_is_one_sentence(capsys, monkeypatch):
+    """torch's error is known by its class name alone, for torch is not imported to tell."""
+    gpu = type("OutOfMemoryError", (RuntimeError,), {})
+    for error in (MemoryError(), gpu("CUDA out of memory. Tried to allocate 2.00 GiB")):
+        stub_verb(monkeypatch, "show", raiser(error))
+        assert answer("show m", capsys) == (
+            2, "", "isograft: there is not enough memory; use a smaller --batch-size or --image-size\n",
+        )  # fmt: skip
+
+
+def test_the_error_torch_raises_on_a_full_gpu_is_known():
+    torch = pytest.importorskip("torch")
+    assert cli.out_of_gpu_memory(torch.cuda.OutOfMemoryError("full"))
+    assert not cli.out_of_gpu_memory(RuntimeError("shapes differ"))
+
+
 def test_traceback_is_shown_only_when_asked_for(monkeypatch):
     stub_verb(monkeypatch, "show", raiser(IsograftError("bad")))
     with pytest.raises(IsograftError, match="bad"):
         cli.main(["show", "m", "--traceback"])
 
 
-def test_a_defect_is_not_dressed_up_as_bad_input(monkeypatch):
-    stub_verb(monkeypatch, "show", raiser(ZeroDivisionError("a bug")))
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), RuntimeError("shapes differ")])
+def test_a_defect_is_not_dressed_up_as_bad_input(error, monkeypatch):
+    stub_verb(monkeypatch, "show", raiser(error))
+    with pytest.raises(type(error), match=str(error)):
         cli.main(["show", "m"])
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from isograft.cli import main
-from isograft.demo import command_line, demo, figure_text, verdict
+from isograft.demo import Scale, command_line, demo, figure_text, verdict
 from isograft.errors import IsograftError
 from isograft.settings import DemoSettings
 from isograft.verbs import VERBS
@@ -38,6 +38,11 @@ def test_the_shown_command_line_gives_the_same_settings(monkeypatch, tmp_path):
     with pytest.raises(SystemExit):
         main(shlex.split(command_line("ingest", values))[1:])
     assert seen == [verb.build(values)]
+
+
+def test_the_length_of_the_demo_is_set_by_epochs_alone_so_that_its_figures_do_not_depend_on_the_machine():
+    assert "epochs" in Scale().pretrain
+    assert "max_time" not in Scale().pretrain | Scale().finetune
 
 
 def test_an_existing_folder_is_not_touched(tmp_path):

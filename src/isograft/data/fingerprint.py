@@ -17,6 +17,7 @@ Image = npt.NDArray[np.uint8]
 
 SAMPLE = 600
 THUMBNAIL = 12
+FEWEST = 30  # images a symmetry probe needs
 ROTATION_TELLS = 0.65  # of 4 turns; chance is 0.25. Dermoscopy 0.5 (lamp on one side), nuclei 0.24, upright digits 0.84.
 MIRROR_TELLS = 0.70  # of 2; chance is 0.5. Dermoscopy 0.58, nuclei 0.49, digits 0.82.
 GREY_CHROMA = 3.0  # mean absolute difference between colour channels, in grey levels
@@ -29,8 +30,8 @@ class Fingerprint(BaseModel):
         images: Number of images.
         short_side: Median short side of the originals in pixels.
         grey: Whether the images hold no colour.
-        rotation_accuracy: Cross-validated accuracy of telling 0, 90, 180 and 270 degree turns apart; chance is 0.25.
-        mirror_accuracy: Cross-validated accuracy of telling an image from its mirror image; chance is 0.5.
+        rotation_accuracy: Cross-validated accuracy of telling 0, 90, 180 and 270 degree turns apart; chance is 0.25. None under 30 images.
+        mirror_accuracy: Cross-validated accuracy of telling an image from its mirror image; chance is 0.5. None under 30 images.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,18 +39,18 @@ class Fingerprint(BaseModel):
     images: int
     short_side: int
     grey: bool
-    rotation_accuracy: float
-    mirror_accuracy: float
+    rotation_accuracy: float | None
+    mirror_accuracy: float | None
 
     @property
     def any_rotation(self) -> bool:
-        """Whether turned images look like images of this domain."""
-        return self.rotation_accuracy < ROTATION_TELLS
+        """Whether turned images were found to look like images of this domain; unmeasured, orientation is taken to matter."""
+        return self.rotation_accuracy is not None and self.rotation_accuracy < ROTATION_TELLS
 
     @property
     def any_mirror(self) -> bool:
-        """Whether mirrored images look like images of this domain."""
-        return self.mirror_accuracy < MIRROR_TELLS
+        """Whether mirrored images were found to look like images of this domain; unmeasured, the side is taken to matter."""
+        return self.mirror_accuracy is not None and self.mirror_accuracy < MIRROR_TELLS
 
 
 def fingerprint(images: Sequence[Image], short_sides: npt.NDArray[np.int64], seed: int = 0) -> Fingerprint:
@@ -73,8 +74,8 @@ def fingerprint(images: Sequence[Image], short_sides: npt.NDArray[np.int64], see
         images=len(images),
         short_side=int(np.median(short_sides)),
         grey=bool(np.mean(chroma) < GREY_CHROMA),
-        rotation_accuracy=round(_tell_apart(turns, 4), 3),
-        mirror_accuracy=round(_tell_apart(mirrors, 2), 3),
+        rotation_accuracy=_tell_apart(turns, 4),
+        mirror_accuracy=_tell_apart(mirrors, 2),
     )
 
 
@@ -92,16 +93,16 @@ def _thumbnail(image: Image) -> tuple[npt.NDArray[np.float32], float]:
     return (grey - grey.mean()) / (grey.std() + 1e-3), chroma
 
 
-def _tell_apart(variants: npt.NDArray[np.float32], classes: int) -> float:
-    """Cross-validated accuracy of a linear classifier; variants of one image stay in one fold."""
+def _tell_apart(variants: npt.NDArray[np.float32], classes: int) -> float | None:
+    """Cross-validated accuracy of a linear classifier, None for too few images; variants of one image stay in one fold."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_score
 
     count = len(variants) // classes
-    if count < 30:  # too few to measure: assume that orientation matters, the choice that cannot destroy meaning
-        return 1.0
+    if count < FEWEST:
+        return None
     features: Any = variants.reshape(len(variants), -1)
     labels = np.repeat(np.arange(classes), count)
     images = np.tile(np.arange(count), classes)
     model = LogisticRegression(C=0.01, max_iter=200)
-    return float(cross_val_score(model, features, labels, groups=images, cv=GroupKFold(3)).mean())
+    return round(float(cross_val_score(model, features, labels, groups=images, cv=GroupKFold(3)).mean()), 3)

@@ -69,7 +69,7 @@ class Start:
         """Make the backbone (B, 3, S, S) -> (B, num_features), load the weights, and say what was loaded.
 
         Raises:
-            IsograftError: No tensor of the weights fits.
+            IsograftError: The backbone cannot be built with its arguments for this size, or no tensor of the weights fits.
         """
         network = build_backbone(self.backbone, self.arguments, image_size)
         if self.weights.tensors:
@@ -81,16 +81,24 @@ class Start:
 def open_start(init: str, backbone: str, backbone_arg: tuple[str, ...]) -> Start:
     """Resolve `--init`, `--backbone` and `--backbone-arg` together.
 
+    Arguments of the network the weights belong to are kept, unless another network is asked for; those given come first.
+
     Raises:
-        IsograftError: The weights cannot be had, or belong to another network than the one asked for.
+        IsograftError: An argument is malformed, the weights cannot be had, or no one says which network they belong to.
     """
     arguments = parse_arguments(backbone_arg)
     weights = resolve_init(init, backbone, arguments)
     if backbone != "auto":
+        if weights.backbone is not None and _architecture(weights.backbone) == _architecture(backbone):
+            arguments = {**weights.arguments, **arguments}
         return Start(init, backbone, arguments, "as asked", weights)
     if init == "scratch":
         return Start(init, SCRATCH_BACKBONE, arguments, "small and well tried on few images", weights)
     if weights.backbone is None:
         raise IsograftError(f"--init {init} does not say which network its weights belong to; add --backbone NAME")
-    reason = "its ImageNet weights need no network" if init == "imagenet" else f"the network of {init}"
-    return Start(init, weights.backbone, {**weights.arguments, **arguments}, reason, weights)
+    return Start(init, weights.backbone, {**weights.arguments, **arguments}, f"the network of the weights: {weights.source}", weights)
+
+
+def _architecture(name: str) -> str:
+    """A timm name without the tag that names its weights: `resnet18` of `resnet18.a1_in1k`."""
+    return name.partition(".")[0]

@@ -32,12 +32,12 @@ def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> ViewPolicy:
     turn = plan.decide(
         "rotation",
         180.0 if measured.any_rotation else 10.0,
-        f"a linear probe tells four turns apart with accuracy {measured.rotation_accuracy:.2f} (chance 0.25)",
+        _probed(measured, "four turns", measured.rotation_accuracy, 0.25),
     )
     mirror = plan.decide(
         "mirror",
         measured.any_mirror,
-        f"a linear probe tells mirror images apart with accuracy {measured.mirror_accuracy:.2f} (chance 0.50)",
+        _probed(measured, "mirror images", measured.mirror_accuracy, 0.5),
     )
     symmetry = {"rotation": turn, "flip_horizontal": 0.5 if mirror else 0.0, "flip_vertical": 0.5 if mirror and turn == 180.0 else 0.0}
     return _keep(plan, POLICIES[name].model_copy(update=symmetry))
@@ -46,6 +46,12 @@ def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> ViewPolicy:
 def planned_policy(plan: Plan) -> ViewPolicy:
     """Return the view policy a plan holds."""
     return ViewPolicy.model_validate(plan["views"])
+
+
+def _probed(measured: Fingerprint, what: str, accuracy: float | None, chance: float) -> str:
+    if accuracy is None:
+        return f"too few images to measure ({measured.images})"
+    return f"a linear probe tells {what} apart with accuracy {accuracy:.2f} (chance {chance:.2f})"
 
 
 def _keep(plan: Plan, policy: ViewPolicy) -> ViewPolicy:

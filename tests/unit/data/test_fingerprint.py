@@ -1,6 +1,8 @@
 import numpy as np
 
 from isograft.data.fingerprint import fingerprint
+from isograft.plan import Plan
+from isograft.train.views import plan_views
 
 
 def sample(upright: bool, colour: bool, count: int = 90) -> list[np.ndarray]:
@@ -46,6 +48,33 @@ def test_grey_images_are_recognised_as_grey() -> None:
 def test_too_few_images_are_assumed_to_be_upright() -> None:
     images = sample(upright=False, colour=True, count=10)
     measured = fingerprint(images, sides(images))
+    assert (measured.rotation_accuracy, measured.mirror_accuracy) == (None, None)
     assert not measured.any_rotation
+    assert not measured.any_mirror
     assert measured.images == 10
     assert measured.short_side == 40
+
+
+def test_thirty_images_are_enough_to_measure() -> None:
+    images = sample(upright=False, colour=True, count=30)
+    measured = fingerprint(images, sides(images))
+    assert measured.rotation_accuracy is not None
+    assert measured.mirror_accuracy is not None
+
+
+def reasons(images: list[np.ndarray]) -> dict[str, tuple[object, str]]:
+    plan = Plan()
+    plan_views(plan, "auto", fingerprint(images, sides(images)))
+    return {decision.name: (decision.value, decision.reason) for decision in plan}
+
+
+def test_a_plan_does_not_claim_a_measurement_of_too_few_images() -> None:
+    few = reasons(sample(upright=False, colour=True, count=29))
+    assert few["rotation"] == (10.0, "too few images to measure (29)")
+    assert few["mirror"] == (False, "too few images to measure (29)")
+
+
+def test_a_plan_gives_the_measured_accuracy_as_its_reason() -> None:
+    enough = reasons(sample(upright=True, colour=True))
+    assert enough["rotation"][1].startswith("a linear probe tells four turns apart with accuracy ")
+    assert enough["mirror"][1].endswith("(chance 0.50)")
