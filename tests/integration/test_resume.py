@@ -1,17 +1,31 @@
-"""Ctrl-C and --resume, as a user meets them: a process, a signal, and the same bytes in the end."""
+"""Ctrl-C and --resume: the state is saved, and the resumed run ends in the bytes of one that was never stopped."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-PRETRAIN = ("--backbone", "test_resnet", "--image-size", "32", "--epochs", "200", "--batch-size", "16", "--threads", "1")
-BYOL = (*PRETRAIN, "--method", "byol")
-FINETUNE = ("--init", "scratch", "--backbone", "test_resnet", "--image-size", "32", "--epochs", "600", "--threads", "1")
+import isograft
+from isograft.errors import IsograftError, RunInterrupted
+from isograft.train.finetune_module import FinetuneModule
+from isograft.train.pretrain_module import PretrainModule
+
+SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "threads": 1}
+PRETRAIN: dict[str, Any] = {**SMALL, "epochs": 4, "batch_size": 16}
+RUNS = [
+    ("pretrain", {**PRETRAIN, "method": "simclr"}),
+    ("pretrain", {**PRETRAIN, "method": "byol"}),
+    ("pretrain", {**PRETRAIN, "method": "dino"}),
+    ("finetune", {**SMALL, "init": "scratch", "epochs": 12, "val_fraction": 0.3}),
+    ("finetune", {**SMALL, "init": "scratch", "epochs": 12, "strategy": "paper", "batch_size": 16, "backbone": "alzubaidi_light"}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,40 +40,66 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(verb: str, images: Path, out: Path, options: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "isograft", verb, str(images), "--out", str(out), "--cache-dir", str(images.parent / "cache"), *options]
-
-
-def interrupt(words: list[str]) -> tuple[int, str]:
-    """Run a command, press Ctrl-C once it reports progress, and return its exit code and what it said after that."""
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(("Pretraining (", "Fine-tuning (")):
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    return process.wait(timeout=120), rest
-
-
-@pytest.mark.parametrize(("verb", "options"), [("pretrain", PRETRAIN), ("pretrain", BYOL), ("finetune", FINETUNE)])
+@pytest.mark.parametrize(
+    ("verb", "options"), RUNS, ids=lambda given: given if isinstance(given, str) else given.get("method", given.get("strategy"))
+)
 def test_an_interrupted_run_resumes_to_the_bytes_of_an_uninterrupted_one(
-    verb: str, options: tuple[str, ...], images: Path, tmp_path: Path
+    verb: str, options: dict[str, Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = getattr(isograft, verb)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    subprocess.run(command(verb, images, whole, options), check=True, capture_output=True)
-    code, rest = interrupt(command(verb, images, stopped, options))
-    assert code == 130, rest
-    assert "--resume" in rest
-    assert (stopped / "checkpoints" / "last.ckpt").exists()
+    given = {**options, "cache_dir": tmp_path / "cache"}
+    run(images, out=whole, **given)
+    for module in (PretrainModule, FinetuneModule):
+        monkeypatch.setattr(module, "training_step", _press_ctrl_c(module.training_step, at_step=4))
+    with pytest.raises(RunInterrupted, match=r"stopped at step 5 of .*--resume"):
+        run(images, out=stopped, **given)
+    monkeypatch.undo()
     assert not (stopped / "model.json").exists()
-    subprocess.run(command(verb, images, stopped, (*options, "--resume")), check=True, capture_output=True)
+    run(images, out=stopped, resume=True, **given)
     assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def test_an_unfinished_folder_is_no_model_and_says_how_to_finish_it(images: Path, tmp_path: Path) -> None:
-    code, _ = interrupt(command("pretrain", images, tmp_path / "run", PRETRAIN))
-    assert code == 130
-    shown = subprocess.run([sys.executable, "-m", "isograft", "show", str(tmp_path / "run")], capture_output=True, text=True)
+def _press_ctrl_c(step: Any, at_step: int) -> Any:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == at_step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    return training_step
+
+
+def test_a_run_whose_images_changed_cannot_be_resumed(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = tmp_path / "pool.parquet"
+    isograft.ingest(images / "a", out=pool)
+    given = {**PRETRAIN, "cache_dir": tmp_path / "cache"}
+    monkeypatch.setattr(PretrainModule, "training_step", _press_ctrl_c(PretrainModule.training_step, at_step=1))
+    with pytest.raises(RunInterrupted):
+        isograft.pretrain(pool, out=tmp_path / "run", **given)
+    monkeypatch.undo()
+    isograft.ingest(images / "b", out=pool)
+    with pytest.raises(IsograftError, match="the data changed since the run"):
+        isograft.pretrain(pool, out=tmp_path / "run", resume=True, **given)
+
+
+def test_ctrl_c_at_the_command_line_exits_with_130_and_says_how_to_go_on(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--backbone", "test_resnet", "--image-size", "32", "--epochs", "4000", "--batch-size", "16", "--threads", "1"]
+    words = [sys.executable, "-m", "isograft", "pretrain", str(images), "--out", str(out), "--cache-dir", str(tmp_path), *options]
+    with (tmp_path / "stderr").open("w+") as said:
+        process = subprocess.Popen(words, stderr=said)
+        patience = time.monotonic() + 240
+        while not (out / "run.json").exists() or "plan" not in (out / "run.json").read_text():
+            assert process.poll() is None
+            assert time.monotonic() < patience
+            time.sleep(0.1)
+        time.sleep(5)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=240)
+        said.seek(0)
+        text = said.read()
+    assert code == 130, text
+    assert "--resume" in text
+    shown = subprocess.run([sys.executable, "-m", "isograft", "show", str(out)], capture_output=True, text=True)
     assert shown.returncode == 2
     assert "--resume" in shown.stderr
