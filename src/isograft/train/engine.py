@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from isograft.errors import RunInterrupted
 from isograft.run import RunFolder
@@ -91,7 +92,19 @@ def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | Non
         use_distributed_sampler=False,
         gradient_clip_val=clip,
         callbacks=list(callbacks),
+        plugins=[StraightToDisk()],
     )
+
+
+class StraightToDisk(TorchCheckpointIO):
+    """Writes a state to its file directly: Lightning's own way first makes two copies of it in memory.
+
+    The callback that saves is the one that makes it atomic.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the state to a local path."""
+        torch.save(checkpoint, path)
 
 
 @contextmanager
