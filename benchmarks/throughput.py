@@ -72,6 +72,7 @@ def pipeline_rate(method: Any, preprocess: Preprocess, images: ImageCache, ids: 
     plan = Plan()
     for name, value in {
         "lr": 1e-4, "new_layer_lr": 1e-4, "weight_decay": 0.05, "layer_decay": 1.0, "total_steps": args.steps + 1, "warmup_steps": 1,
+        "schedule": "cosine",
         "epochs": 1, "batch_size": args.batch_size,
     }.items():  # fmt: skip
         plan.decide(name, value, "benchmark")

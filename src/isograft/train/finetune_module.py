@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,11 +13,11 @@ from isograft.errors import IsograftError
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.train.callbacks import History
-from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate, scale_learning_rates
-from isograft.train.schedule import seed_step, warmup_cosine
+from isograft.train.module import TrainingModule
+from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate
 
 
-class FinetuneModule(pl.LightningModule):
+class FinetuneModule(TrainingModule):
     """One optimizer step of a classifier.
 
     Args:
@@ -35,14 +32,9 @@ class FinetuneModule(pl.LightningModule):
     def __init__(
         self, classifier: Classifier, plan: Plan, preprocess: Preprocess, class_weights: Tensor | None, history: History, seed: int
     ) -> None:
-        super().__init__()
-        self.seed = seed
+        super().__init__(plan, preprocess, history, seed)
         self.classifier = classifier
-        self.plan = plan
-        self.preprocess = preprocess
         self.loss = nn.CrossEntropyLoss(weight=class_weights)
-        self.history = history
-        self._losses: list[float] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Head and backbone with their own rates."""
@@ -56,28 +48,13 @@ class FinetuneModule(pl.LightningModule):
         )
         return build_optimizer(groups, self.plan["optimizer"])
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses of the pass under way."""
-        checkpoint["losses"] = self._losses
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the pass under way."""
-        self._losses = list(checkpoint["losses"])
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set this step's rates and seed, and keep batch statistics frozen where the plan says so."""
-        seed_step(self.seed, self.global_step)
-        if self.plan["schedule"] == "cosine":
-            factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
-            scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
+        super().on_train_batch_start(batch, batch_idx)
         if self.plan["frozen_bn"]:
             for module in self.classifier.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the uint8 pixels."""
-        return batch.to(device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Cross-entropy of one batch."""
@@ -88,9 +65,9 @@ class FinetuneModule(pl.LightningModule):
 
     def finish_step(self, loss: float) -> None:
         """Record the loss of every pass, before the state is measured or saved."""
-        self._losses.append(loss)
+        self.losses.append(loss)
         per_epoch = max(1, self.plan["total_steps"] // self.plan["epochs"])
         if self.global_step % per_epoch == 0:
             lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
-            self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=float(np.mean(self._losses)), lr=lr)
-            self._losses = []
+            self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=float(np.mean(self.losses)), lr=lr)
+            self.losses = []

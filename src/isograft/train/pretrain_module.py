@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 
 from isograft.data.loader import Batch
@@ -15,11 +13,11 @@ from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.ssl.method import Method
 from isograft.train.callbacks import History
-from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate, scale_learning_rates
-from isograft.train.schedule import seed_step, warmup_cosine
+from isograft.train.module import TrainingModule
+from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate
 
 
-class PretrainModule(pl.LightningModule):
+class PretrainModule(TrainingModule):
     """One optimizer step of a pretraining method.
 
     Args:
@@ -31,13 +29,8 @@ class PretrainModule(pl.LightningModule):
     """
 
     def __init__(self, method: Method, plan: Plan, preprocess: Preprocess, history: History, seed: int) -> None:
-        super().__init__()
-        self.seed = seed
+        super().__init__(plan, preprocess, history, seed)
         self.method = method
-        self.plan = plan
-        self.preprocess = preprocess
-        self.history = history
-        self._losses: list[float] = []
         self._began = time.monotonic()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -52,25 +45,6 @@ class PretrainModule(pl.LightningModule):
             layer_decay=self.plan["layer_decay"],
         )
         return build_optimizer(groups, "adamw")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses since the last row of the history."""
-        checkpoint["losses"] = self._losses
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the mean that the next row of the history holds."""
-        self._losses = list(checkpoint["losses"])
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rates and the seed of this step: dropout too is a function of (seed, step)."""
-        seed_step(self.seed, self.global_step)
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
-        scale_learning_rates(optimizer, factor)
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the uint8 pixels: a quarter of the bytes of float input."""
-        return batch.to(device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Compute the loss of one batch of uint8 views."""
@@ -87,12 +61,12 @@ class PretrainModule(pl.LightningModule):
         """Update teachers and the history, before the state is measured or saved."""
         step = self.global_step
         self.method.after_step(step / self.plan["total_steps"])
-        self._losses.append(loss)
+        self.losses.append(loss)
         every = max(1, self.plan["total_steps"] // 100)
         if step % every == 0 or step == self.plan["total_steps"]:
             now = time.monotonic()
-            rate = len(self._losses) * self.plan["batch_size"] / max(now - self._began, 1e-9)
+            rate = len(self.losses) * self.plan["batch_size"] / max(now - self._began, 1e-9)
             epoch = step / max(1, self.plan["total_steps"]) * self.plan["epochs"]
             lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
-            self.history.add(step, epoch, "train", loss=float(np.mean(self._losses)), lr=lr, images_per_second=rate)
-            self._losses, self._began = [], now
+            self.history.add(step, epoch, "train", loss=float(np.mean(self.losses)), lr=lr, images_per_second=rate)
+            self.losses, self._began = [], now

@@ -42,6 +42,7 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     plan.decide("new_layer_lr", 1e-3 if started else plan["lr"], "projector or head, always new")
     plan.decide("layer_decay", 0.8 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
+    plan.decide("schedule", "cosine", "ends at zero")
     constant = started or plan["method"] == "mae" or plan["fixed_size"]
     resolution = [[plan["image_size"], 1.0]] if constant else _progressive(plan["image_size"])
     plan.decide(

@@ -1,0 +1,57 @@
+"""What the two kinds of training step share: the batch on its device, the seed of the step, and losses that survive a resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from isograft.data.loader import Batch
+from isograft.data.preprocess import Preprocess
+from isograft.plan import Plan
+from isograft.train.callbacks import History
+from isograft.train.optimizer import scale_learning_rates
+from isograft.train.schedule import seed_step, warmup_cosine
+
+
+class TrainingModule(pl.LightningModule):
+    """Base of the modules; a subclass computes the loss in `training_step` and records it in `finish_step`.
+
+    Args:
+        plan: Rates, steps, schedule.
+        preprocess: Turns uint8 views into network input.
+        history: Receives the figures.
+        seed: Seed of what the network itself draws (dropout, stochastic depth).
+    """
+
+    def __init__(self, plan: Plan, preprocess: Preprocess, history: History, seed: int) -> None:
+        super().__init__()
+        self.plan = plan
+        self.preprocess = preprocess
+        self.history = history
+        self.seed = seed
+        self.losses: list[float] = []
+
+    def finish_step(self, loss: float) -> None:
+        """Record the step, before the state is measured or saved."""
+        raise NotImplementedError
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rates and the seed of this step: dropout too is a function of (seed, step)."""
+        seed_step(self.seed, self.global_step)
+        if self.plan["schedule"] == "cosine":
+            factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
+            scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the uint8 pixels: a quarter of the bytes of float input."""
+        return batch.to(device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses since the last row of the history."""
+        checkpoint["losses"] = self.losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the mean that the next row of the history holds."""
+        self.losses = list(checkpoint["losses"])
