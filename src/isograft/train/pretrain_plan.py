@@ -56,7 +56,7 @@ def _progressive(size: int) -> list[list[float]]:
     return [[small, 0.8], [size, 0.2]] if small < size else [[size, 1.0]]
 
 
-def plan_steps(plan: Plan, settings: PretrainSettings, images: int, seconds_per_step: dict[int, float]) -> int:
+def plan_steps(plan: Plan, settings: PretrainSettings, images: int, seconds_per_step: dict[int, float]) -> None:
     """Decide the number of steps from the epochs or the time.
 
     Args:
@@ -81,4 +81,3 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, seconds_per_
     plan.decide("total_steps", steps, reason)
     plan.decide("epochs", round(steps / per_epoch, 2), f"{steps} steps of {plan['batch_size']} of {images} images")
     plan.decide("warmup_steps", max(1, min(steps // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")
-    return steps
