@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import platform
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ TASKS = ("uda1", "rosendahl", "foot")
 STARTS = ("scratch", "imagenet", "in-domain", "imagenet-in-domain")
 MODES = ("probe", "auto")
 METRICS = ("macro_f1", "roc_auc")
+BACKBONES = {"scratch": "resnet18", "imagenet": "tf_efficientnet_lite0"}
 PAIRS = (("in-domain", "scratch"), ("in-domain", "imagenet"), ("imagenet-in-domain", "imagenet"))
 
 
@@ -86,7 +86,33 @@ def pretrained(pool: Path, out: Path, minutes: float) -> dict[str, str]:
     return starts
 
 
-def one_run(job: dict[str, Any]) -> dict[str, Any]:
+def probe_runs(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """All linear probes of one start on one task: one pass of features, since the weights are frozen (from scratch one per seed)."""
+    import torch
+
+    from isograft.assess.metrics import score
+    from isograft.data.manifest import Manifest
+    from isograft.settings import FinetuneSettings
+    from isograft.study.probes import frozen_features, probe
+
+    torch.set_num_threads(1)
+    manifest = Manifest.read(job["manifest"]).usable()
+    manifest = manifest.select(np.array([label is not None for label in manifest.labels()]))
+    rows, features, made_with = [], None, None
+    for seed, budget in sorted(job["runs"]):
+        if features is None or (job["start"] == "scratch" and seed != made_with):
+            weights = {"init": job["init"], "backbone": BACKBONES.get(job["start"], "auto"), "backbone_arg": (), "image_size": 64}
+            features = frozen_features(manifest, **weights, seed=seed, cache_dir=Path(job["cache"]), threads=1)
+            made_with = seed
+        asked = {"strategy": "probe", "labels_per_class": budget, "test_fraction": 0.4, "seed": seed}
+        settings = FinetuneSettings(data=job["manifest"], out=Path("unused"), init=job["init"], **asked)
+        tested = probe(features, manifest, settings)
+        figures = score(tested.truth, tested.probabilities, manifest.classes())
+        rows.append({**_named(job), "budget": budget, "seed": seed, "macro_f1": figures["macro_f1"], "roc_auc": figures["macro_roc_auc"]})
+    return rows
+
+
+def finetuning_run(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Fine-tune and evaluate once."""
     import torch
 
@@ -95,45 +121,50 @@ def one_run(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     folder = Path(job["folder"])
     shutil.rmtree(folder, ignore_errors=True)
-    began = time.perf_counter()
-    backbone = {"scratch": "resnet18", "imagenet": "tf_efficientnet_lite0"}.get(job["start"], "auto")
-    strategy = "probe" if job["mode"] == "probe" else "auto"
+    ((seed, budget),) = job["runs"]
     common = {"cache_dir": Path(job["cache"]), "threads": 1}
     isograft.finetune(
         job["manifest"],
         out=folder / "model",
         init=job["init"],
-        backbone=backbone,
+        backbone=BACKBONES.get(job["start"], "auto"),
         image_size=64,
-        strategy=strategy,
-        labels_per_class=job["budget"],
+        labels_per_class=budget,
         test_fraction=0.4,
-        seed=job["seed"],
+        seed=seed,
         **common,
     )
-    metrics = isograft.evaluate(folder / "model", out=folder / "evaluation", **common)
+    figures = isograft.evaluate(folder / "model", out=folder / "evaluation", **common)
     shutil.rmtree(folder, ignore_errors=True)
-    keep = {key: job[key] for key in ("task", "start", "mode", "budget", "seed")}
-    return {**keep, "macro_f1": metrics["macro_f1"], "roc_auc": metrics["macro_roc_auc"], "seconds": round(time.perf_counter() - began, 1)}
+    return [{**_named(job), "budget": budget, "seed": seed, "macro_f1": figures["macro_f1"], "roc_auc": figures["macro_roc_auc"]}]
+
+
+def _named(job: dict[str, Any]) -> dict[str, Any]:
+    return {key: job[key] for key in ("task", "start", "mode")}
+
+
+def do(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return probe_runs(job) if job["mode"] == "probe" else finetuning_run(job)
 
 
 def jobs(args: argparse.Namespace, paths: dict[str, Path], starts: dict[str, str], done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """All runs not done yet; one seed after the other, so that an early stop leaves whole splits."""
-    for seed, mode, budget, task, start in itertools.product(range(args.seeds), args.modes, args.budgets, args.tasks, STARTS):
-        if (task, start, mode, budget, seed) in done:
-            continue
-        name = f"{task}-{start}-{mode}-{budget}-{seed}"
-        yield {
-            "task": task,
-            "start": start,
-            "mode": mode,
-            "budget": budget,
-            "seed": seed,
-            "init": starts[start],
-            "manifest": str(paths[task]),
-            "folder": str(args.out / "runs" / name),
-            "cache": str(args.out / "cache"),
-        }
+    """All runs not done yet: probes first, then fine-tuning one seed after the other, so that an early stop leaves whole splits."""
+    runs = list(itertools.product(range(args.seeds), args.budgets))
+    for mode in args.modes:
+        for several in [runs] if mode == "probe" else [[run] for run in runs]:
+            for task, start in itertools.product(args.tasks, STARTS):
+                left = [(seed, budget) for seed, budget in several if (task, start, mode, budget, seed) not in done]
+                if left:
+                    yield {
+                        "task": task,
+                        "start": start,
+                        "mode": mode,
+                        "runs": left,
+                        "init": starts[start],
+                        "manifest": str(paths[task]),
+                        "folder": str(args.out / "runs" / f"{task}-{start}-{mode}-{left[0][1]}-{left[0][0]}"),
+                        "cache": str(args.out / "cache"),
+                    }
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -194,9 +225,9 @@ def main() -> None:
     starts = pretrained(paths["pool"], args.out, args.minutes)
     context = multiprocessing.get_context("spawn")
     with context.Pool(args.jobs, maxtasksperchild=20) as pool, results.open("a") as stream:
-        for row in pool.imap_unordered(one_run, jobs(args, paths, starts, done)):
-            rows.append(row)
-            stream.write(json.dumps(row) + "\n")
+        for found in pool.imap_unordered(do, jobs(args, paths, starts, done)):
+            rows.extend(found)
+            stream.writelines(json.dumps(row) + "\n" for row in found)
             stream.flush()
     table = summarise(rows)
     machine = {"processor": platform.processor() or platform.machine(), "minutes": args.minutes, "runs": len(rows)}

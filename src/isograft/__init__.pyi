@@ -55,9 +55,9 @@ def pretrain(
     data: str | Path | Manifest,
     *,
     out: str | Path,
+    init: str | Path | Model = "scratch",
     max_time: float | str | None = None,
     method: Literal["auto", "simclr", "vicreg", "byol", "dino", "mae", "supervised"] = "auto",
-    init: str | Path | Model = "scratch",
     labels: str | Path | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
@@ -73,6 +73,7 @@ def pretrain(
     lr: float | Literal["auto"] = "auto",
     domain: Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
+    plan: str | Path | None = None,
     seed: int = 0,
     resume: bool = False,
 ) -> Model:
@@ -81,9 +82,9 @@ def pretrain(
     Args:
         data: A manifest, a class-per-folder tree, a flat folder or a CSV.
         out: The model folder to write; it must not exist yet.
-        max_time: Plan the training to take about this long here, for example 30m.
-        method: Self-supervised method, or supervised on --label-column.
         init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
+        max_time: Longest time the whole command may take, for example 30m.
+        method: Self-supervised method, or supervised on --label-column.
         labels: CSV with labels, groups and sources, when DATA is a folder.
         path_column: CSV column naming the file [default: found].
         label_column: Column holding the class [default: the manifest's label].
@@ -99,6 +100,7 @@ def pretrain(
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.
         precision: Arithmetic of the network; auto measures which is faster here.
+        plan: JSON file of decisions to take in place of automatic ones, or another run's run.json.
         seed: Seed of every draw: same seed, plan and machine give the same bytes.
         resume: Continue the interrupted run in --out; nothing else may change.
 
@@ -112,8 +114,8 @@ def pretrain(
 def finetune(
     data: str | Path | Manifest,
     *,
-    init: str | Path | Model,
     out: str | Path,
+    init: str | Path | Model,
     val: str | Path | Manifest | None = None,
     strategy: Literal["auto", "probe", "full", "probe-then-full", "paper"] = "auto",
     labels_per_class: int | None = None,
@@ -134,6 +136,7 @@ def finetune(
     lr: float | Literal["auto"] = "auto",
     domain: Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
+    plan: str | Path | None = None,
     seed: int = 0,
     resume: bool = False,
 ) -> Model:
@@ -141,9 +144,9 @@ def finetune(
 
     Args:
         data: A manifest, a class-per-folder tree, a flat folder or a CSV.
-        init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
         out: The model folder to write; it must not exist yet.
-        val: Labeled data for validation, in place of a split drawn from DATA.
+        init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
+        val: Labeled data for validation, in place of a split of DATA; columns and --where apply too.
         strategy: Train the head only, everything, head first then everything, or as in the paper.
         labels_per_class: Use only this many training labels per class; smaller draws are inside larger ones.
         test_fraction: Share of the groups held out for evaluate.
@@ -163,6 +166,7 @@ def finetune(
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.
         precision: Arithmetic of the network; auto measures which is faster here.
+        plan: JSON file of decisions to take in place of automatic ones, or another run's run.json.
         seed: Seed of every draw: same seed, plan and machine give the same bytes.
         resume: Continue the interrupted run in --out; nothing else may change.
 
@@ -214,12 +218,8 @@ def predict(
     input: str | Path | Manifest,
     *,
     out: str | Path,
-    labels: str | Path | None = None,
     path_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
     where: str | None = None,
-    cache_dir: str | Path | None = None,
     threads: int | None = None,
 ) -> DataFrame:
     """Classify images: one row per input, whatever its state.
@@ -228,13 +228,9 @@ def predict(
         model: The model folder.
         input: An image file, a folder, a CSV or a manifest.
         out: The table to write, ending in .csv or .parquet.
-        labels: CSV with labels, groups and sources, when DATA is a folder.
-        path_column: CSV column naming the file [default: found].
-        label_column: Column holding the class [default: the manifest's label].
-        group_column: Column holding the patient or lesion [default: the manifest's group].
+        path_column: Column naming the file, when INPUT is a CSV [default: found].
         where: Use only rows for which this holds, for example "sex == 'female'".
-        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
-        threads: Threads for decoding and augmentation [default: one per core].
+        threads: Threads for decoding [default: one per core].
 
     Returns:
         The table written: one row per input.

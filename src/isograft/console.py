@@ -80,7 +80,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         with _lock:
             if self._bar is not None:
-                self._bar.update(self._task, completed=self.done, note=self._note())
+                self._bar.update(self._task, completed=self.done, total=self.total, note=self._note())
                 self._bar.stop()
                 self._bar = None
                 _active.remove(self)
@@ -97,7 +97,7 @@ class Progress:
                 return
             self._shown = now
             if self._bar is not None:
-                self._bar.update(self._task, completed=self.done, note=self._note())
+                self._bar.update(self._task, completed=self.done, total=self.total, note=self._note())
             else:
                 print(self.line(), file=sys.stderr, flush=True)
 

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,35 +19,16 @@ import polars as pl
 from isograft import console
 from isograft._version import __version__
 from isograft.assess.metrics import score
-from isograft.data.manifest import SCHEMA, Manifest
+from isograft.data.manifest import SCHEMA
+from isograft.data.places import short_name
 from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS, classify, read_ahead
+from isograft.labeled import LabeledData, check_labels, given_data, own_test_split
 from isograft.predictions import answers, further_columns, table_bytes
 from isograft.settings import EvaluateSettings
 
 if TYPE_CHECKING:
     from isograft.model import Model
-
-_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class LabeledData:
-    """Labeled images to score.
-
-    Attributes:
-        manifest: Usable, labeled rows.
-        files: Their files, in row order.
-        name: What they are, for people.
-        own_split: Whether they are the model's own held-out test split.
-        left_out: Sentences about rows that are not tested.
-    """
-
-    manifest: Manifest
-    files: list[Path]
-    name: str
-    own_split: bool
-    left_out: list[str]
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -70,8 +50,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     classes = list(model.classes or ())
     if not classes:
         raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
-    data = _own_test_split(model) if settings.data is None else _given_data(settings.data, settings)
-    _check_labels(data, classes)
+    data = own_test_split(model, settings.where) if settings.data is None else given_data(settings.data, settings)
+    check_labels(data, classes)
     leaked = _leaked_rows(model, data, settings.allow_leakage)
     p = _probabilities(model, data, settings.threads or os.cpu_count() or 1)
     place = {name: k for k, name in enumerate(classes)}
@@ -84,65 +64,15 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         for name in ("predictions.parquet", "predictions.csv"):
             (folder / name).write_bytes(table_bytes(table, Path(name)))
         (folder / "report.html").write_text(page, encoding="utf-8")
-    shown = ", ".join(
-        f"{name.replace('_', ' ')} {metrics[name]:.3f}"
-        for name in ("balanced_accuracy", "macro_f1", "macro_roc_auc")
-        if metrics[name] is not None
-    )
-    console.say(f"{metrics['n_images']:,} images of {metrics['n_groups']:,} groups: {shown}; written to {out}")
+    console.say(f"{_told(metrics)}; written to {out}")
     return metrics
 
 
-def _own_test_split(model: Model) -> LabeledData:
-    """The test rows of the model's own split.parquet, at the paths they had when it was trained."""
-    path = model.folder / "split.parquet"
-    remedy = f"give labeled data: isograft evaluate {model.folder} DATA --out ..."
-    if not path.is_file():
-        raise IsograftError(f"{model.folder} has no test split (split.parquet); {remedy}")
-    frame = pl.read_parquet(path)
-    frame = frame.filter(pl.col("split") == "test")
-    if not len(frame):
-        raise IsograftError(f"{model.folder} kept no image for the test when it was trained; {remedy}")
-    manifest = Manifest(frame, None)
-    files = manifest.locate()
-    gone = [str(file) for file in files if not file.is_file()]
-    if gone:
-        raise IsograftError(
-            f"{len(gone):,} of {len(files):,} test images are no longer where they were, such as {gone[0]}; put them back, or {remedy}"
-        )
-    return LabeledData(manifest, files, f"the held-out test split of {model.folder.resolve().name}", True, [])
-
-
-def _given_data(data: str, settings: EvaluateSettings) -> LabeledData:
-    """The labeled rows of DATA."""
-    from isograft.data.source import open_data
-
-    everything = open_data(data, settings, need_labels=False)
-    manifest = everything.select(pl.col("label").is_not_null())
-    if not len(manifest):
-        raise IsograftError(
-            f"{data} has no labels; use one folder per class, or name the column with --label-column (and its CSV with --labels)"
-        )
-    left_out = []
-    if unlabeled := len(everything) - len(manifest):
-        left_out.append(f"{unlabeled:,} of {len(everything):,} readable images have no label and were not tested.")
-        console.warn(left_out[-1])
-    return LabeledData(manifest, manifest.locate(), data, False, left_out)
-
-
-def _check_labels(data: LabeledData, classes: Sequence[str]) -> None:
-    found = data.manifest.classes()
-    unknown = [name for name in found if name not in classes]
-    if unknown:
-        raise IsograftError(
-            f"{data.name} has the class {_listed(unknown)}, which the model does not know; it knows {_listed(classes)}: "
-            "leave those images out with --where, or rename the labels"
-        )
-    if len(found) == 1:
-        raise IsograftError(
-            f"all {len(data.manifest):,} labeled images of {data.name} are of one class ('{found[0]}'), so nothing can be told apart; "
-            "add images of another class, or use isograft predict"
-        )
+def _told(metrics: dict[str, Any]) -> str:
+    """The main figures on one line."""
+    names = [name for name in ("balanced_accuracy", "macro_f1", "macro_roc_auc") if metrics[name] is not None]
+    shown = ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in names)
+    return f"{metrics['n_images']:,} images of {metrics['n_groups']:,} groups: {shown}"
 
 
 def _leaked_rows(model: Model, data: LabeledData, allowed: bool) -> npt.NDArray[np.bool_]:
@@ -205,7 +135,7 @@ def _described(model: Model, data: LabeledData, leaked: npt.NDArray[np.bool_], s
         "format_version": 1,
         "isograft": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {"folder": str(model.folder), "content_hash": model.content_hash},
+        "model": {"name": short_name(model.folder), "content_hash": model.content_hash},
         "data": {
             "name": data.name,
             "own_test_split": data.own_split,
@@ -233,7 +163,7 @@ def _page(
     frame = data.manifest.frame
     words = {*classes, *frame["source"].drop_nulls().unique()}
     record = {
-        "model folder": str(model.folder),
+        "model": short_name(model.folder),
         "model content hash": model.content_hash,
         "data fingerprint": metrics["data"]["fingerprint"],
         "rows kept by": metrics["data"]["where"] or "no filter",
@@ -247,7 +177,7 @@ def _page(
         classes=classes,
         names=[Path(uri).name for uri in frame["uri"]],
         paths=data.files,
-        model=model.folder.resolve().name,
+        model=short_name(model.folder),
         lineage=lineage_text(model),
         history=_history(model.folder / "history.csv"),
         record=list(record.items()),
@@ -281,7 +211,3 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         raise IsograftError(f"cannot write {out}: {error.strerror or error}; free some space or choose another --out") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -12,6 +12,7 @@ import polars as pl
 from isograft import console
 from isograft.data.files import Listing, find_images
 from isograft.data.manifest import Manifest, encode_uri
+from isograft.data.named import NamedFiles, read_named
 from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
@@ -45,8 +46,6 @@ def list_inputs(settings: PredictSettings) -> Inputs:
     if not path.exists():
         raise IsograftError(f"{settings.input} does not exist; predict takes an image, a folder, a CSV or a manifest (.parquet)")
     suffix = path.suffix.lower()
-    if settings.labels is not None:
-        raise IsograftError("predict reads no labels; leave --labels out, or give its CSV in place of the folder to keep its columns")
     if path.is_file() and suffix in {".csv", ".tsv"}:
         inputs = _from_table(path, settings)
     elif path.is_file() and suffix == ".parquet":
@@ -59,7 +58,7 @@ def list_inputs(settings: PredictSettings) -> Inputs:
 
 
 def _from_files(path: Path, settings: PredictSettings) -> Inputs:
-    for name in ("where", "path_column", "label_column", "group_column"):
+    for name in ("where", "path_column"):
         if getattr(settings, name) is not None:
             raise IsograftError(
                 f"--{name.replace('_', '-')} needs a CSV or a manifest, but {path} is {'a folder' if path.is_dir() else 'an image'}"
@@ -76,7 +75,6 @@ def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
     if settings.path_column is not None:
         raise IsograftError(f"--path-column goes with a CSV, but {path} is a manifest")
     manifest = Manifest.read(path)
-    _check_columns(path, manifest.frame, settings)
     if settings.where:
         manifest = manifest.select(holds(manifest.frame, settings.where, str(path)))
     frame = manifest.frame
@@ -90,30 +88,23 @@ def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
 
 
 def _from_table(path: Path, settings: PredictSettings) -> Inputs:
-    index = _NamedFiles(Listing([], []), path.parent) if settings.path_column else _index(path)
-    table = read_table(path, index, settings.path_column, {})
-    frame = table.frame
-    _check_columns(path, frame, settings)
-    if settings.where:
-        frame = frame.filter(holds(frame, settings.where, str(path)))
+    named = read_named(path, settings.path_column, {}, settings.where)
+    if named is not None:
+        column = named.table.path_column
+        return Inputs(named.rows[column].to_list(), [Path(found) for found in named.paths], {}, named.rows.drop(column))
+    index = None if settings.path_column else _index(path)
+    table = read_table(path, index or NamedFiles(path.parent), settings.path_column, {})
+    frame = table.frame.filter(holds(table.frame, settings.where, str(path))) if settings.where else table.frame
     cells = [cell or "" for cell in frame[table.path_column]]
     paths: list[Path | None] = [_direct(cell, path.parent) for cell in cells]
     problems: dict[int, tuple[str, str]] = {}
-    if None in paths and settings.path_column:
-        index = _index(path)
-    for row, (cell, found) in enumerate(zip(cells, paths, strict=True)):
-        if found is None:
+    for row, cell in enumerate(cells):
+        if paths[row] is None:
+            index = index or _index(path)
             paths[row], problem = _search(cell, index)
             if problem:
                 problems[row] = problem
     return Inputs(cells, paths, problems, frame.drop(table.path_column))
-
-
-def _check_columns(path: Path, frame: pl.DataFrame, settings: PredictSettings) -> None:
-    for name in ("label_column", "group_column"):
-        column = getattr(settings, name)
-        if column is not None and column not in frame.columns:
-            raise IsograftError(f"{path} has no column {column} for --{name.replace('_', '-')}; it has {', '.join(frame.columns)}")
 
 
 def _direct(cell: str, folder: Path) -> Path | None:
@@ -122,7 +113,7 @@ def _direct(cell: str, folder: Path) -> Path | None:
     return path if cell.strip() and path.is_file() else None
 
 
-class _NamedFiles(FileIndex):
+class _Indexed(FileIndex):
     """A file index that also gives the paths."""
 
     def __init__(self, listing: Listing, folder: Path) -> None:
@@ -130,7 +121,7 @@ class _NamedFiles(FileIndex):
         self.paths: Sequence[str] = [image.path for image in listing.images]
 
 
-def _index(path: Path) -> _NamedFiles:
+def _index(path: Path) -> _Indexed:
     """The images below the table's folder; none is no error here, since a row may name a file anywhere."""
     try:
         listing = find_images([path.parent])
@@ -138,10 +129,10 @@ def _index(path: Path) -> _NamedFiles:
         if not os.access(path.parent, os.R_OK | os.X_OK):
             raise
         listing = Listing([], [])
-    return _NamedFiles(listing, path.parent)
+    return _Indexed(listing, path.parent)
 
 
-def _search(cell: str, index: _NamedFiles) -> tuple[Path | None, tuple[str, str] | None]:
+def _search(cell: str, index: _Indexed) -> tuple[Path | None, tuple[str, str] | None]:
     """The one file a cell means without folder or extension, or why there is none."""
     found, paths = index.find(cell), index.paths
     if len(found) == 1:

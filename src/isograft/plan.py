@@ -1,17 +1,24 @@
 """Decisions with their reasons: every `auto` becomes a value before anything runs.
 
 A plan is a list of named decisions. It is printed, saved in `run.json` and in the model's passport, and read back when a run is resumed,
-so that measured decisions (precision, steps that fit the time) are taken once.
+so that measured decisions (precision, steps that fit the time) are taken once. People may edit it: a new run takes decisions from a file.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isograft import console
+from isograft.errors import IsograftError
+from isograft.options import near, sentence
+from isograft.settings import IDLE, Settings
+
+S = TypeVar("S", bound=Settings)
 
 
 class Decision(BaseModel):
@@ -30,22 +37,118 @@ class Decision(BaseModel):
     reason: str
 
 
-class Plan:
-    """An ordered set of decisions, read like a mapping: `plan["batch_size"]`."""
+class Edits(BaseModel):
+    """Decisions that people took out of our hands.
 
-    def __init__(self, decisions: Iterable[Decision] = ()) -> None:
+    Attributes:
+        wanted: Values by name.
+        origin: The file they come from.
+        strict: Whether every name must be a decision of the run; a whole plan of another run may hold more.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    wanted: dict[str, Any] = {}
+    origin: str = ""
+    strict: bool = True
+
+    @classmethod
+    def read(cls, path: Path) -> Edits:
+        """Read a JSON file: `{"lr": 0.0001}`, or the run.json or model.json of another run.
+
+        Raises:
+            IsograftError: The file cannot be read as such.
+        """
+        try:
+            content = json.loads(path.read_bytes())
+            content = content.get("plan", content)
+            if isinstance(content, list):
+                return cls(wanted={entry["name"]: entry["value"] for entry in content}, origin=path.name, strict=False)
+            return cls(wanted=dict(content), origin=path.name)
+        except OSError as error:
+            raise IsograftError(f"--plan {path} cannot be read: {error.strerror or error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise IsograftError(
+                f'--plan {path} is no plan; write for example {{"lr": 0.0001}}, or give the run.json or model.json of another run'
+            ) from error
+
+    def settle(self, settings: S) -> S:
+        """Give the options that were left to us the values wanted here, so that they are checked like any option.
+
+        Raises:
+            IsograftError: A value that the option does not take.
+        """
+        idle = IDLE.get(getattr(settings, "strategy", ""), {})
+        derived = () if self.strict else ("epochs", "domain", *idle)  # in a whole plan they follow from its steps and views
+        left = {name: value for name, value in self.wanted.items() if getattr(settings, name, None) == "auto" and name not in derived}
+        try:
+            return type(settings).model_validate({**settings.model_dump(), **left})
+        except ValidationError as error:
+            raise IsograftError(f"{self.origin}: {sentence(error, type(settings), str)}") from error
+
+
+class Plan:
+    """An ordered set of decisions, read like a mapping: `plan["batch_size"]`.
+
+    Args:
+        decisions: Decisions taken already.
+        edits: What people want in place of what would be decided.
+    """
+
+    def __init__(self, decisions: Iterable[Decision] = (), edits: Edits | None = None) -> None:
         self._decisions: dict[str, Decision] = {decision.name: decision for decision in decisions}
+        self._edits = edits or Edits()
 
     def decide(self, name: str, value: Any, reason: str) -> Any:
-        """Record a decision and return its value."""
-        self._decisions[name] = Decision(name=name, value=value, reason=reason)
-        return value
+        """Record a decision, or what the plan file wants instead, and return the value.
+
+        Raises:
+            IsograftError: The file wants another kind of value.
+        """
+        if name in self._edits.wanted:
+            wanted = self._edits.wanted[name]
+            if _kind(wanted) != _kind(value) and value is not None:
+                raise IsograftError(f"{self._edits.origin} sets {name} to {wanted!r}, but it must be like {value!r}")
+            return self.revise(name, wanted, f"from {self._edits.origin}")
+        return self.revise(name, value, reason)
 
     def choose(self, name: str, asked: Any, automatic: Any, reason: str) -> Any:
         """Record what the user asked for, or the automatic value with its reason when they left it to us."""
         if asked is None or asked == "auto":
             return self.decide(name, automatic, reason)
-        return self.decide(name, asked, "as asked")
+        return self.revise(name, asked, "as asked")
+
+    def state(self, name: str, value: Any, reason: str) -> Any:
+        """Record what follows from the input and the options, and so cannot be edited.
+
+        Raises:
+            IsograftError: An edit says something else.
+        """
+        if self._edits.strict and self._edits.wanted.get(name, value) != value:
+            raise IsograftError(
+                f"{self._edits.origin} sets {name} to {self._edits.wanted[name]!r}, but that is no choice: it is {value!r} ({reason}); "
+                "leave it out"
+            )
+        return self.revise(name, value, reason)
+
+    def revise(self, name: str, value: Any, reason: str) -> Any:
+        """Record a decision whatever was decided or wanted before."""
+        self._decisions[name] = Decision(name=name, value=value, reason=reason)
+        return value
+
+    def refuse_unknown(self) -> None:
+        """Refuse edits of what this run does not decide; called once everything is decided.
+
+        Raises:
+            IsograftError: Naming the first of them.
+        """
+        for name in self._edits.wanted if self._edits.strict else ():
+            if name not in self._decisions:
+                raise IsograftError(f"{self._edits.origin} sets {name}, which this run does not decide{near(name, list(self._decisions))}")
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return a decision's value, or `default` when there is none."""
+        return self._decisions[name].value if name in self._decisions else default
 
     def __getitem__(self, name: str) -> Any:
         return self._decisions[name].value
@@ -70,6 +173,15 @@ class Plan:
         width = max((len(decision.name) for decision in self), default=0)
         for decision in self:
             console.say(f"  {decision.name:<{width}}  {_short(decision.value)}  ({decision.reason})")
+
+
+def _kind(value: Any) -> str:
+    """Numbers are alike, whole or not; true and false are not numbers."""
+    if isinstance(value, bool):
+        return "switch"
+    if isinstance(value, int | float):
+        return "number"
+    return type(value).__name__
 
 
 def _short(value: Any) -> str:

@@ -15,9 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isograft.errors import IsograftError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
 _OWN_NAMES = ("run.json", "history.csv")  # what a run writes before it has saved any state, besides the folder checkpoints
@@ -117,26 +120,9 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
     Raises:
         IsograftError: The folder exists already, is in use, holds no readable run, or was started with other settings.
     """
-    from filelock import FileLock, Timeout
-
-    if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        hint = (
-            "choose another --out"
-            if (path / "model.json").exists()
-            else "choose another --out, or add --resume to continue an interrupted run"
-        )
-        raise IsograftError(f"--out {path} already exists; {hint}")
-    if resume and not (path / "run.json").is_file():
-        raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")
+    _check_place(path, resume)
     created = not resume and not path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise IsograftError(f"--out {path} is in use by another run; wait for it or choose another folder") from error
-    except OSError as error:
-        raise IsograftError(f"cannot create --out {path}: {error.strerror or error}; choose a writable folder") from error
+    lock = _lock(path)
     try:
         run = RunFolder(path, resume)
         if resume:
@@ -149,6 +135,30 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
         (path / ".lock").unlink(missing_ok=True)
         if created:
             _remove_if_bare(path)
+
+
+def _check_place(path: Path, resume: bool) -> None:
+    """Refuse a folder with anything in it to a new run, and one without a run to a resumed one."""
+    if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        unfinished = "" if (path / "model.json").exists() else ", or add --resume to continue an interrupted run"
+        raise IsograftError(f"--out {path} already exists; choose another --out{unfinished}")
+    if resume and not (path / "run.json").is_file():
+        raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")
+
+
+def _lock(path: Path) -> BaseFileLock:
+    """Make the folder and take its lock."""
+    from filelock import FileLock, Timeout
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise IsograftError(f"--out {path} is in use by another run; wait for it or choose another folder") from error
+    except OSError as error:
+        raise IsograftError(f"cannot create --out {path}: {error.strerror or error}; choose a writable folder") from error
+    return lock
 
 
 def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,14 @@ StrategyName = Literal["auto", "probe", "full", "probe-then-full", "paper"]
 DomainName = Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
+_SOLVED = "the head is solved in one go, on the images as they are"
+_FIXED = "the paper trains a fixed number of epochs"
+IDLE: dict[str, dict[str, str]] = {
+    "probe": dict.fromkeys(("epochs", "batch_size", "lr", "domain", "precision", "val", "val_fraction"), _SOLVED),
+    "paper": {"domain": "the paper shows the images as they are", "val": _FIXED, "val_fraction": _FIXED},
+}
+"""The options a fine-tuning strategy has no use for, and why."""
+
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -80,6 +88,7 @@ class TrainingSettings(DataSettings):
 
     data: str = Field(description="A manifest, a class-per-folder tree, a flat folder or a CSV.", json_schema_extra=POSITIONAL)
     out: Path = Field(description="The model folder to write; it must not exist yet.")
+    init: str = Field(description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
     backbone: str = Field("auto", description="Any timm model name, or alzubaidi_dcnn, the network of the paper.")
     backbone_arg: tuple[str, ...] = Field((), description="Argument of the backbone as key=value, for example width=8; repeatable.")
     image_size: Annotated[int, Field(ge=8, le=2048)] | Auto = Field("auto", description="Side of the square the network sees, in pixels.")
@@ -88,6 +97,7 @@ class TrainingSettings(DataSettings):
     lr: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="Peak learning rate of the backbone.")
     domain: DomainName = Field("auto", description="Preset of image variations that leave the meaning unchanged.")
     precision: PrecisionName = Field("auto", description="Arithmetic of the network; auto measures which is faster here.")
+    plan: Path | None = Field(None, description="JSON file of decisions to take in place of automatic ones, or another run's run.json.")
     seed: int = Field(0, ge=0, description="Seed of every draw: same seed, plan and machine give the same bytes.")
     resume: bool = Field(False, description="Continue the interrupted run in --out; nothing else may change.")
 
@@ -95,7 +105,7 @@ class TrainingSettings(DataSettings):
 class PretrainSettings(TrainingSettings):
     """Train a network on unlabeled images of your own domain."""
 
-    max_time: Duration | None = Field(None, description="Plan the training to take about this long here, for example 30m.")
+    max_time: Duration | None = Field(None, description="Longest time the whole command may take, for example 30m.")
     method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
     init: str = Field("scratch", description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
 
@@ -103,8 +113,7 @@ class PretrainSettings(TrainingSettings):
 class FinetuneSettings(TrainingSettings):
     """Train a classifier on few labeled images, from any start."""
 
-    init: str = Field(description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
-    val: str | None = Field(None, description="Labeled data for validation, in place of a split drawn from DATA.")
+    val: str | None = Field(None, description="Labeled data for validation, in place of a split of DATA; columns and --where apply too.")
     strategy: StrategyName = Field("auto", description="Train the head only, everything, head first then everything, or as in the paper.")
     labels_per_class: int | None = Field(
         None, ge=1, description="Use only this many training labels per class; smaller draws are inside larger ones."
@@ -113,6 +122,19 @@ class FinetuneSettings(TrainingSettings):
     val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = Field(
         "auto", description="Share of the training groups used to choose when to stop."
     )
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> FinetuneSettings:
+        given = {name: value for name, value in self if value not in (None, "auto", 0)}
+        for name, why in IDLE.get(self.strategy, {}).items():
+            if name in given:
+                option = f"--{name.replace('_', '-')} {given[name]}"
+                raise ValueError(
+                    f"{option} would be unused with --strategy {self.strategy}: {why}; leave it out, or choose --strategy full"
+                )
+        if {"val", "val_fraction"} <= given.keys():
+            raise ValueError(f"--val-fraction {self.val_fraction} would be unused, as --val {self.val} is given; leave one of them out")
+        return self
 
 
 class EvaluateSettings(DataSettings):
@@ -123,13 +145,23 @@ class EvaluateSettings(DataSettings):
     out: Path = Field(description="The folder to write: metrics.json, predictions and report.html.")
     allow_leakage: bool = Field(False, description="Score seen images too; every output is stamped as leaked.")
 
+    @model_validator(mode="after")
+    def _data_described(self) -> EvaluateSettings:
+        for name in ("labels", "path_column", "label_column", "group_column"):
+            if self.data is None and getattr(self, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} describes DATA, but none is given: leave it out, or name the data to score")
+        return self
 
-class PredictSettings(DataSettings):
+
+class PredictSettings(Settings):
     """Classify images: one row per input, whatever its state."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
     input: str = Field(description="An image file, a folder, a CSV or a manifest.", json_schema_extra=POSITIONAL)
     out: Path = Field(description="The table to write, ending in .csv or .parquet.")
+    path_column: str | None = Field(None, description="Column naming the file, when INPUT is a CSV [default: found].")
+    where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")
+    threads: int | None = Field(None, ge=1, description="Threads for decoding [default: one per core].")
 
     @model_validator(mode="after")
     def _table_format(self) -> PredictSettings:

@@ -80,10 +80,11 @@ def test_predict_gives_the_numbers_of_evaluate_to_the_bit(chain: Path) -> None:
     if not (chain / "evaluation").exists():
         succeed("evaluate", chain / "foot-model", "--out", chain / "evaluation")
     scored = pl.read_parquet(chain / "evaluation/predictions.parquet")
+    tested = isograft.Manifest.read(chain / "foot-model/split.parquet").select(pl.col("split") == "test")
     copies = chain / "new"
     copies.mkdir()
-    for number, uri in enumerate(scored["uri"].to_list()[:9]):
-        shutil.copy(uri, copies / f"{9 - number}.png")  # another order, other neighbours
+    for number, path in enumerate(tested.locate()[:9]):
+        shutil.copy(path, copies / f"{9 - number}.png")  # another order, other neighbours
     (copies / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     succeed("predict", chain / "foot-model", copies, "--out", chain / "predictions.parquet")
     table = pl.read_parquet(chain / "predictions.parquet")

@@ -18,6 +18,7 @@ import torch
 from isograft import lineage
 from isograft.data.hashing import group_hash, pixel_hash
 from isograft.data.manifest import Manifest, arrange, encode_uri
+from isograft.data.places import describe_place
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError, LeakageError
 from isograft.evaluate import evaluate
@@ -73,13 +74,17 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return tmp_path / "m.parquet"
 
     def write_split(test: Callable[[int], bool]) -> None:
-        frame = manifest.frame.with_columns(
-            pl.Series("uri", [encode_uri(str(path)) for path in manifest.locate()]),
-            pl.Series("split", ["test" if test(index) else "train" for index in range(12)]),
-        )
-        frame.write_parquet(folder / "split.parquet")
+        numbers = np.arange(12)
+        tested = np.array([test(index) for index in range(12)])
+        keep(Partition(manifest, numbers[~tested], numbers[:0], numbers[tested]))
 
-    world.run, world.write, world.write_split = run, write, write_split
+    def keep(rows: Partition) -> None:
+        """As a training does."""
+        table, images = rows.table()
+        table.write_parquet(folder / "split.parquet")
+        (folder / "run.json").write_text(json.dumps({"images": describe_place(images, folder)}))
+
+    world.run, world.write, world.write_split, world.keep = run, write, write_split, keep
     return world
 
 
@@ -106,14 +111,33 @@ def test_without_data_the_models_own_test_split_is_scored(world: SimpleNamespace
     assert "same data as the training images" in (world.out / "report.html").read_text()
 
 
+def test_where_chooses_among_the_own_test_split_too(world: SimpleNamespace) -> None:
+    world.write_split(lambda index: index < 6)
+    assert world.run(where="age < 44")["n_images"] == 4
+    assert "age &lt; 44" in (world.out / "report.html").read_text()
+    world.out = world.root / "other"
+    with pytest.raises(IsograftError, match="holds for no image of the test split"):
+        world.run(where="age > 99")
+
+
+def test_outputs_name_model_and_data_but_no_folder_of_the_machine(world: SimpleNamespace) -> None:
+    world.write_split(lambda index: index < 4)
+    for data in (None, world.write()):
+        world.out = world.root / f"out-{data is None}"
+        metrics = world.run(data)
+        assert metrics["model"]["name"] == "model"
+        for path in world.out.iterdir():
+            assert str(world.root).encode() not in path.read_bytes(), path.name
+    assert metrics["data"]["name"] == "m.parquet"
+
+
 def test_the_own_test_split_is_read_from_any_file_name(world: SimpleNamespace) -> None:
     """A percent sign, a number sign and a byte that is no UTF-8."""
     strange = os.fsdecode(b"100% #1 \xff.png")
     (world.root / "images" / "2.png").rename(world.root / "images" / strange)
     uris = [f"images/{strange}" if index == 2 else f"images/{index}.png" for index in range(12)]
     frame = world.manifest.frame.with_columns(pl.Series("uri", [encode_uri(uri) for uri in uris]))
-    rows = Partition(Manifest(frame, world.manifest.path), np.arange(4, 12), np.arange(0), np.arange(4))
-    rows.table().write_parquet(world.model.folder / "split.parquet")
+    world.keep(Partition(Manifest(frame, world.manifest.path), np.arange(4, 12), np.arange(0), np.arange(4)))
     assert world.run()["n_images"] == 4
 
 
@@ -129,7 +153,14 @@ def test_a_missing_or_empty_test_split_is_one_clear_sentence(world: SimpleNamesp
 def test_test_images_that_moved_away_are_named(world: SimpleNamespace) -> None:
     world.write_split(lambda index: index < 4)
     (world.root / "images" / "2.png").unlink()
-    with pytest.raises(IsograftError, match=r"1 of 4 test images are no longer where they were, such as .*2\.png"):
+    with pytest.raises(IsograftError, match=r"1 of 4 test images are no longer where they were, such as .*2\.png; .*give labeled data"):
+        world.run()
+
+
+def test_without_the_record_of_its_run_a_model_cannot_find_its_test_images_and_asks_for_data(world: SimpleNamespace) -> None:
+    world.write_split(lambda index: index < 4)
+    (world.model.folder / "run.json").unlink()
+    with pytest.raises(IsograftError, match=r"does not say where its test images lie, as its run\.json is missing; give labeled data"):
         world.run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +45,7 @@ def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(lineage, "lineage_text", lambda model: "model")
 
     def run(source: Path | str, out: str = "p.parquet", **options: Any) -> pl.DataFrame:
-        return predict(PredictSettings(model=folder, input=str(source), out=tmp_path / out, cache_dir=tmp_path / "cache", **options))
+        return predict(PredictSettings(model=folder, input=str(source), out=tmp_path / out, **options))
 
     return SimpleNamespace(root=tmp_path, tree=image_tree, model=model, run=run)
 
@@ -127,6 +128,18 @@ def test_a_csv_with_named_path_column_and_absolute_paths_and_a_filter(world: Sim
     assert got["number"].to_list() == [2, 3] and got["status"].to_list() == ["ok", "ok"]
 
 
+def test_a_csv_that_names_its_files_exactly_has_its_folder_left_unlisted(world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = world.tree / "list.csv"
+    table.write_text("age,image\n61,light/light1.png\n50,dark/dark2.png\n40,gone.png\n")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a folder was listed")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    got = world.run(table, where="age > 40")
+    assert got["status"].to_list() == ["ok", "ok"] and got["age"].to_list() == [61, 50]
+
+
 def test_a_manifest_gives_one_row_per_row_bad_ones_too_with_its_columns(world: SimpleNamespace) -> None:
     (world.tree / "dark" / "empty.jpg").write_bytes(b"")
     ingest(IngestSettings(source=(world.tree,), out=world.root / "m.parquet"))
@@ -146,9 +159,7 @@ def test_a_single_bad_file_still_gives_its_row(world: SimpleNamespace) -> None:
         ("nowhere", {}, "does not exist"),
         ("void", {}, "holds no image"),
         ("tree", {"where": "a > 1"}, "--where needs a CSV or a manifest"),
-        ("tree", {"labels": "x.csv"}, "predict reads no labels"),
         ("list.csv", {"path_column": "wrong"}, "has no column wrong"),
-        ("list.csv", {"label_column": "dx"}, "has no column dx"),
         ("list.csv", {"where": "age > 100"}, "has no row to classify"),
     ],
 )

@@ -11,7 +11,7 @@ import isograft
 from isograft.errors import IsograftError
 from isograft.verbs import VERBS, Verb
 
-HEAVY = ("torch", "timm", "sklearn", "pytorch_lightning", "polars", "cv2", "matplotlib", "scipy", "pyarrow")
+HEAVY = ("torch", "timm", "sklearn", "lightning", "pytorch_lightning", "polars", "cv2", "matplotlib", "scipy", "pyarrow")
 
 
 def heavy_after(code: str) -> list[str]:
@@ -29,7 +29,17 @@ def test_the_probe_for_heavy_imports_finds_one():
     assert "polars" in heavy_after("import isograft, polars")
 
 
-@pytest.mark.parametrize("line", ["--help", "pretrain --help", "pretrain x --out y --epoch 3", "pretrain x --out y --seed -1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--help",
+        "pretrain --help",
+        "pretrain x --out y --epoch 3",
+        "pretrain x --out y --seed -1",
+        "finetune x --out y --init z --strategy probe --lr 1",
+        "evaluate m --out y --labels z",
+    ],
+)
 def test_help_and_wrong_options_import_nothing_heavy(line):
     assert heavy_after(f"from isograft.cli import main; main({line.split()})") == []
 

@@ -73,22 +73,17 @@ def score(
     reasons: dict[str, str] = {}
     per_class = {name: _one_class(k, name, y, p, matrix, owners, reasons) for k, name in enumerate(classes)}
     present = [name for name in classes if per_class[name]["images"]]
-    result: dict[str, Any] = {
+    return {
         "n_images": len(y),
         "n_groups": int(np.unique(owners).size),
         "accuracy": float(np.trace(matrix) / len(y)),
         "balanced_accuracy": _macro(per_class, present, "recall"),
+        **_overall(per_class, present, matrix, reasons),
+        "per_class": per_class,
+        "confusion_matrix": matrix.tolist(),
+        "macro_classes": present,
+        "reasons": reasons,
     }
-    for name in _MEANS:
-        result[f"macro_{name}"] = _macro(per_class, present, name)
-        if result[f"macro_{name}"] is None:
-            reasons[f"macro_{name}"] = f"every image is of class '{present[0]}', so there is nothing to tell apart"
-    result["mcc"], result["kappa"] = mcc(matrix), kappa(matrix)
-    for name in ("mcc", "kappa"):
-        if result[name] is None:
-            reasons[name] = f"every image is of class '{present[0]}', so there is nothing to agree on beyond chance"
-    result.update(per_class=per_class, confusion_matrix=matrix.tolist(), macro_classes=present, reasons=reasons)
-    return result
 
 
 def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
@@ -207,6 +202,17 @@ def _one_class(
             reasons[f"per_class.{name}.{key}"] = reason
     counts = {"images": true, "groups": int(np.unique(owners[y == k]).size), "predicted": called}
     return {**counts, **{key: value for key, (value, _) in values.items()}}
+
+
+def _overall(per_class: dict[str, dict[str, Any]], present: list[str], matrix: Ints, reasons: dict[str, str]) -> dict[str, float | None]:
+    """Means over the classes with images, and agreement beyond chance; undefined ones are None and explained in `reasons`."""
+    means = {f"macro_{name}": _macro(per_class, present, name) for name in _MEANS}
+    agreement = {"mcc": mcc(matrix), "kappa": kappa(matrix)}
+    for values, rest in ((means, "to tell apart"), (agreement, "to agree on beyond chance")):
+        for name, value in values.items():
+            if value is None:
+                reasons[name] = f"every image is of class '{present[0]}', so there is nothing {rest}"
+    return means | agreement
 
 
 def _macro(per_class: dict[str, dict[str, Any]], present: list[str], key: str) -> float | None:

@@ -1,6 +1,6 @@
 """The manifest: one row per image file, good or bad, with everything later stages need to know about it."""
 
-# ruff: noqa: PTH100, PTH118
+# ruff: noqa: PTH100, PTH118, PTH120
 # Paths stay text here: there may be millions, and links stay as the user wrote them (Path.resolve follows them).
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isograft.data.places import image_folders
 from isograft.errors import IsograftError
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -44,6 +45,7 @@ and sizes are null; where it is `ok`, `reason` is a note or null.
 STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
 
 _SPECIAL = re.compile("[%#\udc80-\udcff]")
+_ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)"
 
 
 def encode_uri(path: str) -> str:
@@ -69,7 +71,8 @@ class Manifest:
 
     Attributes:
         frame: The columns of `SCHEMA`, then any further ones.
-        path: The Parquet file it came from; relative uris start at its folder (at the working folder if None).
+        path: The Parquet file it came from; relative uris start at its folder (at the working folder if None), or for the split of
+            a model where its images lie (see `isograft.data.places`).
     """
 
     frame: pl.DataFrame
@@ -167,8 +170,30 @@ class Manifest:
     def __len__(self) -> int:
         return self.frame.height
 
+    def portable(self) -> tuple[pl.DataFrame, Path]:
+        """The frame without absolute paths, and the folder that its uris start at.
+
+        That is the manifest's own folder where all files lie in it, otherwise the deepest folder that holds them all. Further
+        columns with absolute paths are left out.
+        """
+        files = [os.path.abspath(file) for file in self.locate()]
+        folder = os.path.abspath(self._folder())
+        if not all(file.startswith(os.path.join(folder, "")) for file in files):
+            folder = os.path.commonpath([os.path.dirname(file) for file in files])
+        uris = [encode_uri(os.path.relpath(file, folder).replace(os.sep, "/")) for file in files]
+        parts = ["".join(uri.partition("#")[1:]) for uri in self.frame["uri"]]
+        further = self.frame.select(pl.col(pl.String).exclude(*SCHEMA))
+        local = [name for name in further.columns if further[name].str.contains(_ABSOLUTE).any()]
+        moved = pl.Series("uri", [uri + part for uri, part in zip(uris, parts, strict=True)], pl.String)
+        return self.frame.drop(local).with_columns(moved), Path(folder)
+
     def _folder(self) -> Path:
-        return self.path.parent if self.path is not None else Path()
+        """Where relative uris start: of several possible places, the one where the first file is."""
+        places = image_folders(self.path) if self.path is not None else [Path()]
+        if len(places) > 1 and len(self):
+            first = decode_uri(self.frame["uri"][0])
+            places = [place for place in places if (place / first).exists()] or places[-1:]
+        return places[0]
 
     def _uris_seen_from(self, path: Path) -> pl.DataFrame:
         """The frame with its uris as they must be in a manifest at `path`."""

@@ -1,20 +1,27 @@
 """Open whatever the user calls DATA: a manifest, a class-per-folder tree, a flat folder or a CSV."""
 
+# ruff: noqa: PTH100, PTH116, PTH118
+# Paths are compared as text: links stay as the user wrote them (Path.resolve follows them).
+
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from isograft import console
 from isograft.data.files import Listing, find_images
 from isograft.data.ingest import read_sources, report_unusable
 from isograft.data.manifest import Manifest
+from isograft.data.named import read_named
 from isograft.data.selection import holds
+from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
-from isograft.settings import DataSettings, IngestSettings
+from isograft.options import flag
+from isograft.settings import DataSettings, FinetuneSettings, IngestSettings
 
 CACHE_FORMAT = "1"
 
@@ -32,7 +39,9 @@ def open_data(data: str, settings: DataSettings, need_labels: bool) -> Manifest:
 
     Args:
         data: A manifest (.parquet), a folder (class per folder, or flat), a CSV that names images, or one image.
-        settings: Which columns and rows to use, and where the cache is.
+        settings: Which columns and rows to use, and where the cache is. They describe DATA; of its `--val`, when that is
+            what is opened, as far as they can: `--labels` where its CSV names images of that folder too, columns where it has
+            columns, `--where` always.
         need_labels: Images without a label are of no use: they are left out, and none at all is an error.
 
     Raises:
@@ -41,6 +50,8 @@ def open_data(data: str, settings: DataSettings, need_labels: bool) -> Manifest:
     path = Path(data).expanduser()
     if not path.exists():
         raise IsograftError(f"{data} does not exist; DATA is a manifest (.parquet), a folder of images or a CSV")
+    if isinstance(settings, FinetuneSettings) and settings.data != data == settings.val:
+        settings = _for_validation(path, settings)
     if path.suffix.lower() == ".parquet":
         manifest = _from_manifest(path, settings)
         report_unusable(manifest)
@@ -69,32 +80,88 @@ def _from_manifest(path: Path, settings: DataSettings) -> Manifest:
     return Manifest(frame, manifest.path)
 
 
+def _for_validation(path: Path, settings: FinetuneSettings) -> FinetuneSettings:
+    """The options given for DATA as far as they concern `--val`."""
+    if path.is_dir():
+        if _shared_listing(settings) is not None:
+            return settings
+        idle = ["labels", "path_column", "label_column", "group_column"]
+        given = [flag(name) for name in idle if getattr(settings, name) is not None]
+        if given:
+            console.say(f"--val {path} is read by the names of its folders, only {settings.data} by {', '.join(given)}")
+    else:
+        idle = ["labels", "path_column"] if path.suffix.lower() == ".parquet" else ["labels"]
+    return settings.model_copy(update=dict.fromkeys(idle))
+
+
+def _shared_listing(settings: DataSettings) -> Listing | None:
+    """The images of DATA and `--val` together, when both are folders and the CSV has a row that fits `--val` and not DATA."""
+    if not isinstance(settings, FinetuneSettings) or settings.labels is None or settings.val is None:
+        return None
+    data, val = Path(settings.data).expanduser(), Path(settings.val).expanduser()
+    if not (data.is_dir() and val.is_dir() and settings.labels.is_file()):
+        return None
+    listing = find_images([data, val])
+    files = FileIndex(listing.images, settings.labels.parent)
+    table = read_table(settings.labels, files, settings.path_column, {})
+    of_val = {index for index, image in enumerate(listing.images) if image.path.startswith(_prefix(val))}
+    fitting = (files.find(cell) for cell in table.frame[table.path_column].unique())
+    return listing if any(found and of_val.issuperset(found) for found in fitting) else None
+
+
 def _on_the_fly(path: Path, settings: DataSettings) -> Manifest:
     is_table = path.is_file() and path.suffix.lower() in {".csv", ".tsv"}
     if is_table and settings.labels is not None:
         raise IsograftError(f"{path} is a CSV already; --labels {settings.labels} goes with a folder")
-    listing = find_images([path.parent if is_table else path])
+    chosen = settings.model_dump(include={"path_column", "label_column", "group_column", "where", "threads"})
+    shared = None if is_table else _shared_listing(settings)
+    if is_table:
+        listing, chosen["path_column"] = _listed(path, settings)
+    else:
+        listing = shared or find_images([path])
     cache = (settings.cache_dir or default_cache_dir()) / "manifests"
-    options = IngestSettings.model_validate(
-        {
-            "source": (path,),
-            "out": cache / "on-the-fly.parquet",
-            "labels": path if is_table else settings.labels,
-            **settings.model_dump(include={"path_column", "label_column", "group_column", "where", "threads"}),
-        }
-    )
+    source = (path,) if shared is None else tuple(dict.fromkeys(image.root for image in shared.images))
+    labels = path if is_table else settings.labels
+    options = IngestSettings.model_validate({"source": source, "out": cache / "on-the-fly.parquet", "labels": labels, **chosen})
     place = cache / f"{_key(options, listing)}.parquet"
-    if place.is_file():
-        try:
-            manifest = Manifest.read(place)
-        except IsograftError:
-            console.warn(f"the cached {place} is damaged and is made again")
-        else:
-            report_unusable(manifest)
-            return manifest
-    manifest = read_sources(options.model_copy(update={"out": place}), listing, listed_only=is_table)
-    manifest.write(place)
+    manifest = _cached(place)
+    if manifest is None:
+        manifest = read_sources(options.model_copy(update={"out": place}), listing, listed_only=is_table)
+        manifest.write(place)
+    return manifest if shared is None else _below(path, manifest)
+
+
+def _listed(path: Path, settings: DataSettings) -> tuple[Listing, str | None]:
+    """The images a CSV names and the column that names them; its folder is searched only when a row does not name its file exactly."""
+    roles = {"label": settings.label_column, "group": settings.group_column, "source": None, "split": None}
+    named = read_named(path, settings.path_column, roles, settings.where)
+    if named is None:
+        return find_images([path.parent]), settings.path_column
+    return Listing(named.images(), []), named.table.path_column
+
+
+def _cached(place: Path) -> Manifest | None:
+    """The manifest made on the fly before, if there is a sound one."""
+    if not place.is_file():
+        return None
+    try:
+        manifest = Manifest.read(place)
+    except IsograftError:
+        console.warn(f"the cached {place} is damaged and is made again")
+        return None
+    report_unusable(manifest)
     return manifest
+
+
+def _below(folder: Path, manifest: Manifest) -> Manifest:
+    """The rows whose file lies below a folder."""
+    inside = [os.path.abspath(file).startswith(_prefix(folder)) for file in manifest.locate()]
+    return manifest.select(np.array(inside, dtype=bool))
+
+
+def _prefix(folder: Path) -> str:
+    """What the absolute path of every file in a folder begins with."""
+    return os.path.join(os.path.abspath(folder), "")
 
 
 def _key(options: IngestSettings, listing: Listing) -> str:
@@ -107,7 +174,7 @@ def _key(options: IngestSettings, listing: Listing) -> str:
         digest.update(options.labels.read_bytes())
     for image in listing.images:
         try:
-            facts = os.stat(image.path)  # noqa: PTH116
+            facts = os.stat(image.path)
             line = f"{image.root}\0{image.path}\0{facts.st_size}\0{facts.st_mtime_ns}\n"
         except OSError:
             line = f"{image.path}\0gone\n"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -69,6 +70,17 @@ class Table:
         return self.frame[self.roles[name]].str.strip_chars().replace("", None) if name in self.roles else None
 
 
+class NoPathColumn(IsograftError):  # noqa: N818  (it says what a table lacks)
+    """No column of a table names any of the files."""
+
+
+class Finder(Protocol):
+    """Finds the files a cell can mean."""
+
+    def find(self, cell: str | None) -> Sequence[Hashable]:
+        """Something that stands for each of these files."""
+
+
 class FileIndex:
     """Image files by name: finds the file a CSV cell means."""
 
@@ -90,17 +102,20 @@ class FileIndex:
         parts = _parts(cell or "")
         if not parts:
             return []
+        exact = self._paths.get(_normal(exact_path(cell or "", self._folder)))
+        if exact is not None:
+            return [exact]
         found = self._names.get(parts[-1]) or self._stems.get(parts[-1], [])
         parents = [part for part in parts[:-1] if part != ".."]
-        if parents:
-            found = [index for index in found if self._parts[index][-1 - len(parents) : -1] == parents]
-        if len(found) > 1:
-            exact = self._paths.get(_normal(os.path.normpath(os.path.join(self._folder, cell or ""))))
-            return [exact] if exact in found else found
-        return found
+        return [index for index in found if self._parts[index][-1 - len(parents) : -1] == parents] if parents else found
 
 
-def read_table(path: Path, files: FileIndex, path_column: str | None, roles: dict[str, str | None]) -> Table:
+def exact_path(cell: str, folder: str) -> str:
+    """The absolute path a cell names when it is taken at its word, as seen from the table's folder."""
+    return os.path.normpath(os.path.join(folder, cell.replace("\\", "/")))
+
+
+def read_table(path: Path, files: Finder, path_column: str | None, roles: dict[str, str | None]) -> Table:
     """Read a CSV (comma, semicolon or tab) and find the column that names the files.
 
     Args:
@@ -111,7 +126,8 @@ def read_table(path: Path, files: FileIndex, path_column: str | None, roles: dic
             exactly so is taken where there is one.
 
     Raises:
-        IsograftError: The table cannot be read, lacks a named column, or names none of the files.
+        NoPathColumn: It names none of the files.
+        IsograftError: The table cannot be read, or lacks a named column.
     """
     text = _read_csv(path, {})
     if not text.height:
@@ -180,13 +196,13 @@ def _read_csv(path: Path, types: dict[str, type[pl.DataType]]) -> pl.DataFrame:
         raise IsograftError(f"the table {path} cannot be read: {cause}; it must be a CSV with a header") from None
 
 
-def _path_column(path: Path, text: pl.DataFrame, files: FileIndex) -> str:
+def _path_column(path: Path, text: pl.DataFrame, files: Finder) -> str:
     """The column whose cells find the most different files."""
-    scores = {name: len({index for cell in text[name].unique() for index in files.find(cell)}) for name in text.columns}
+    scores = {name: len({file for cell in text[name].unique() for file in files.find(cell)}) for name in text.columns}
     best = max(scores, key=lambda name: scores[name])
     if not scores[best]:
         cell = text[text.columns[0]][0]
-        raise IsograftError(
+        raise NoPathColumn(
             f"no column of {path} names any of the image files (for example, its column {text.columns[0]} has '{cell}');"
             " check the image folder, or name the column with --path-column"
         )

@@ -27,6 +27,15 @@ _CARDS = {
     "macro_specificity": "specificity, mean of classes",
 }
 
+_ALWAYS = (
+    "Checked for leaks: identical pixels, and groups of the same name. Not checked: near-duplicates such as resized or "
+    "re-encoded copies, and patients who go by different names in different data.",
+    "The class is the one with the highest probability; no other operating point was examined, "
+    "nor whether the probabilities are calibrated.",
+    "Labels were taken as given. This is a figure of a research tool, not evidence that it is safe for patients.",
+    "This page contains some of the tested images: share it only with those who may see them.",
+)
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -135,15 +144,7 @@ def limitations(tested: Evaluated) -> list[str]:
         lines.append(
             f"No image of these classes was tested, so nothing is known about them, and the means leave them out: {', '.join(absent)}."
         )
-    lines += [
-        "Checked for leaks: identical pixels, and groups of the same name. Not checked: near-duplicates such as resized or "
-        "re-encoded copies, and patients who go by different names in different data.",
-        "The class is the one with the highest probability; no other operating point was examined, "
-        "nor whether the probabilities are calibrated.",
-        "Labels were taken as given. This is a figure of a research tool, not evidence that it is safe for patients.",
-        "This page contains some of the tested images: share it only with those who may see them.",
-    ]
-    return lines
+    return [*lines, *_ALWAYS]
 
 
 def _summary(tested: Evaluated) -> str:

@@ -25,6 +25,24 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#666666")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 1)))
 MOST_CURVES = len(COLOURS)
+_CURVE_WORDS = {
+    "roc": {
+        "name": "ROC",
+        "x": "false positive rate (1 − specificity)",
+        "y": "true positive rate (recall)",
+        "area": "area",
+        "legend": "lower right",
+        "guess": "The grey line is guessing.",
+    },
+    "pr": {
+        "name": "Precision-recall",
+        "x": "recall",
+        "y": "precision",
+        "area": "average precision",
+        "legend": "lower left",
+        "guess": "Thin lines: the share of the class, the precision of guessing.",
+    },
+}
 _STYLE = {"font.size": 11.0, "font.family": "DejaVu Sans", "svg.hashsalt": "isograft", "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -85,39 +103,23 @@ def curve_figure(kind: str, curves: dict[str, tuple[Curve, float]], chance: dict
     canvas, axes = _canvas(5.2, 5.0)
     shown = list(curves.items())[:MOST_CURVES]
     for place, (name, (curve, area)) in enumerate(shown):
-        style: dict[str, Any] = {
-            "color": COLOURS[place],
-            "linestyle": DASHES[place],
-            "linewidth": 2.0,
-            "label": f"{_short(name, 22)} {area:.3f}",
-        }
+        style: dict[str, Any] = {"color": COLOURS[place], "linestyle": DASHES[place]}
+        draw = axes.step if kind == "pr" else axes.plot  # precision between two points of a precision-recall curve is not on a line
+        draw(curve.x, curve.y, linewidth=2.0, label=f"{_short(name, 22)} {area:.3f}", **style)
         if kind == "pr":
-            axes.step(curve.x, curve.y, where="pre", **style)
-        else:
-            axes.plot(curve.x, curve.y, **style)
+            axes.axhline((chance or {}).get(name, np.nan), linewidth=0.7, alpha=0.6, **style)
     if kind == "roc":
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
-        axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (recall)")
-    else:
-        for place, (name, _) in enumerate(shown):
-            axes.axhline((chance or {}).get(name, np.nan), color=COLOURS[place], linestyle=DASHES[place], linewidth=0.7, alpha=0.6)
-        axes.set(xlabel="recall", ylabel="precision")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
+    words = _CURVE_WORDS[kind]
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal", xlabel=words["x"], ylabel=words["y"])
     axes.grid(color="#e5e5e5")
-    axes.legend(
-        title="area" if kind == "roc" else "average precision",
-        loc="lower right" if kind == "roc" else "lower left",
-        fontsize=9,
-        framealpha=0.9,
-    )
-    name, area_name = ("ROC", "area") if kind == "roc" else ("Precision-recall", "average precision")
-    told = "; ".join(f"{label} {area_name} {area:.3f}" for label, (_, area) in curves.items())
+    axes.legend(title=words["area"], loc=words["legend"], fontsize=9, framealpha=0.9)
+    told = "; ".join(f"{label} {words['area']} {area:.3f}" for label, (_, area) in curves.items())
     left_out = f" Drawn: the {len(shown)} classes with the most images of {len(curves)}." if len(shown) < len(curves) else ""
-    guess = "The grey line is guessing." if kind == "roc" else "Thin lines: the share of the class, the precision of guessing."
     return Picture(
         _svg(canvas),
-        f"{name} curves, each class against the rest: {told}.",
-        f"{name} curves of each class against the rest. {guess}{left_out}",
+        f"{words['name']} curves, each class against the rest: {told}.",
+        f"{words['name']} curves of each class against the rest. {words['guess']}{left_out}",
     )
 
 

@@ -62,6 +62,10 @@ class BYOL(Method):
         pairs = [regression_loss(predictions[i], targets[j]) for i, j in permutations(range(len(views)), 2)]
         return MethodOutput(torch.stack(pairs).mean(), keep(embeddings[0]))
 
+    def backbones(self) -> Sequence[nn.Module]:
+        """Online network and teacher; see `Method.backbones`."""
+        return [self.backbone, self.teacher_backbone]
+
     def after_step(self, progress: float) -> None:
         """Let the teacher follow; see `Method.after_step`."""
         momentum = momentum_at(progress, self.momentum)

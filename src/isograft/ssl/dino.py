@@ -178,6 +178,10 @@ class DINO(Method):
             self._move_centre(teacher)
         return MethodOutput(loss, keep(embeddings[0]), terms)
 
+    def backbones(self) -> Sequence[nn.Module]:
+        """Online network and teacher; see `Method.backbones`."""
+        return [self.backbone, self.teacher_backbone]
+
     def after_step(self, progress: float) -> None:
         """Let the teacher follow and move the schedules on; see `Method.after_step`."""
         momentum = momentum_at(progress, self.momentum)

@@ -101,6 +101,10 @@ class Method(nn.Module):
             progress: Share of the run that is done, in [0, 1]; the caller knows the number of steps.
         """
 
+    def backbones(self) -> Sequence[nn.Module]:
+        """The backbone and, in methods that have one, its teacher."""
+        return [self.backbone]
+
     def export_backbone(self) -> nn.Module:
         """The network whose weights are worth keeping: student or teacher, as the paper has it."""
         return self.backbone

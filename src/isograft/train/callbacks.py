@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from isograft import console
 from isograft.errors import IsograftError
 from isograft.run import RunFolder, write_atomic
+from isograft.train.pace import Pace
 
 
 class History(pl.Callback):
@@ -53,7 +54,7 @@ class StepEnd(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Finish the step."""
-        pl_module.finish_step(float(outputs["loss"]))
+        pl_module.finish_step({name: float(value) for name, value in outputs.items()})
 
 
 class Checkpoint(pl.Callback):
@@ -87,8 +88,13 @@ class Checkpoint(pl.Callback):
             trainer.should_stop = True
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write last.ckpt atomically, and history.csv beside it."""
+        """Write last.ckpt atomically, and history.csv beside it; weights that are not numbers never replace a good state."""
         target = self.run.checkpoint
+        broken = next((name for name, tensor in trainer.lightning_module.named_parameters() if not tensor.isfinite().all()), None)
+        if broken is not None:
+            raise IsograftError(
+                f"the weights {broken} are no numbers any more at step {trainer.global_step}; the last good state is kept: lower --lr"
+            )
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,19 +114,25 @@ class Checkpoint(pl.Callback):
 class ProgressBar(pl.Callback):
     """Rate, time left and loss while training."""
 
-    def __init__(self, total_steps: int, batch_size: int, what: str) -> None:
+    def __init__(self, pace: Pace, batch_size: int, what: str) -> None:
+        self.pace = pace
         self.batch_size = batch_size
-        self.progress = console.Progress(total_steps * batch_size, what)
+        self.begun_at = 0
+        self.progress = console.Progress(pace.total * batch_size, what)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar at the steps that are left."""
-        if self.progress.total is not None:
-            self.progress.total -= trainer.global_step * self.batch_size
+        self.begun_at = trainer.global_step
+        self._size()
         self.progress.__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Advance."""
+        """Advance; the end may have come nearer."""
+        self._size()
         self.progress.advance(self.batch_size, loss=float(outputs["loss"]))
+
+    def _size(self) -> None:
+        self.progress.total = (self.pace.total - self.begun_at) * self.batch_size
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

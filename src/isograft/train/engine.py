@@ -17,6 +17,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from isograft.errors import RunInterrupted
 from isograft.run import RunFolder
 from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
+from isograft.train.pace import Pace
 from isograft.train.stream import BatchStream
 
 
@@ -31,7 +32,7 @@ def run_training(
     run: RunFolder,
     history: History,
     *,
-    total_steps: int,
+    pace: Pace,
     batch_size: int,
     precision: str,
     what: str,
@@ -41,7 +42,7 @@ def run_training(
 ) -> None:
     """Train to the end of the stream, from the checkpoint of `run` when it is resumed.
 
-    The run is one Lightning epoch of `total_steps` batches: an epoch over the images is a property of the stream, so there is
+    The run is one Lightning epoch of `pace.total` batches: an epoch over the images is a property of the stream, so there is
     a single kind of resume, in the middle.
 
     Args:
@@ -49,7 +50,7 @@ def run_training(
         stream_of: Makes the `BatchStream` from a function that returns the current step.
         run: The output folder.
         history: Where figures are kept.
-        total_steps: Steps of the whole run.
+        pace: Steps of the whole run.
         batch_size: Images per step, for the rate shown.
         precision: `"fp32"` or `"bf16"`.
         what: Title of the progress bar.
@@ -61,7 +62,7 @@ def run_training(
         RunInterrupted: The user pressed Ctrl-C; the state was saved.
     """
     checkpoint = Checkpoint(run, history, save_every)
-    callbacks = [StepEnd(), history, *callbacks, ProgressBar(total_steps, batch_size, what), checkpoint]
+    callbacks = [StepEnd(), history, *callbacks, ProgressBar(pace, batch_size, what), checkpoint]
     with _quiet_lightning(), _interruptible(checkpoint):
         trainer = _trainer(callbacks, precision, clip)
         stream: BatchStream = stream_of(lambda: trainer.global_step)
@@ -71,10 +72,8 @@ def run_training(
         except SystemExit as stop:  # how Lightning ends at a second Ctrl-C
             raise KeyboardInterrupt from stop
     history.write()
-    if checkpoint.stop_requested and trainer.global_step < total_steps:
-        raise RunInterrupted(
-            f"stopped at step {trainer.global_step} of {total_steps}; the state is in {run.path}: add --resume to continue"
-        )
+    if checkpoint.stop_requested and trainer.global_step < pace.total:
+        raise RunInterrupted(f"stopped at step {trainer.global_step} of {pace.total}; the state is in {run.path}: add --resume to continue")
 
 
 def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None) -> pl.Trainer:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
@@ -48,13 +48,9 @@ class FinetuneModule(TrainingModule):
         )
         return build_optimizer(groups, self.plan["optimizer"])
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set this step's rates and seed, and keep batch statistics frozen where the plan says so."""
-        super().on_train_batch_start(batch, batch_idx)
-        if self.plan["frozen_bn"]:
-            for module in self.classifier.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+    def backbones(self) -> Sequence[nn.Module]:
+        """The network without its head."""
+        return [self.classifier.backbone]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Cross-entropy of one batch."""
@@ -63,11 +59,10 @@ class FinetuneModule(TrainingModule):
             raise IsograftError(f"the loss became {loss.item()} at step {self.global_step}; lower --lr (now {self.plan['lr']:.2g})")
         return {"loss": loss}
 
-    def finish_step(self, loss: float) -> None:
+    def finish_step(self, figures: dict[str, float]) -> None:
         """Record the loss of every pass, before the state is measured or saved."""
-        self.losses.append(loss)
+        self.figures.append(figures)
         per_epoch = max(1, self.plan["total_steps"] // self.plan["epochs"])
         if self.global_step % per_epoch == 0:
             lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
-            self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=float(np.mean(self.losses)), lr=lr)
-            self.losses = []
+            self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=self.means()["loss"], lr=lr)

@@ -63,13 +63,10 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
     plan.decide("layer_decay", 0.75 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
     plan.decide("schedule", "cosine", "ends at zero")
-    frozen = started and batch < 16
     plan.decide(
         "frozen_bn",
-        frozen,
-        f"batches of {batch} {'are too small for' if frozen else 'suffice for'} batch statistics"
-        if started
-        else "a new network needs its own statistics",
+        started,
+        "the weights expect the batch statistics they were trained with" if started else "a new network needs its own statistics",
     )
     plan.decide("class_weights", True, "every class counts the same")
     plan.decide("min_crop", GENTLE_CROP, "views keep at least half of the image, so that the finding stays in view")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
 from isograft.plan import Plan
 from isograft.train.callbacks import History
 from isograft.train.optimizer import scale_learning_rates
+from isograft.train.pace import Pace
 from isograft.train.schedule import seed_step, warmup_cosine
+from isograft.train.statistics import freeze_batch_statistics
 
 
 class TrainingModule(pl.LightningModule):
@@ -28,20 +33,33 @@ class TrainingModule(pl.LightningModule):
     def __init__(self, plan: Plan, preprocess: Preprocess, history: History, seed: int) -> None:
         super().__init__()
         self.plan = plan
+        self.pace = Pace(plan)
         self.preprocess = preprocess
         self.history = history
         self.seed = seed
-        self.losses: list[float] = []
+        self.figures: list[dict[str, float]] = []
 
-    def finish_step(self, loss: float) -> None:
-        """Record the step, before the state is measured or saved."""
+    def backbones(self) -> Sequence[nn.Module]:
+        """The network whose weights are kept, and its teacher if it has one: what may keep its batch statistics."""
         raise NotImplementedError
 
+    def finish_step(self, figures: dict[str, float]) -> None:
+        """Record the step's loss and its parts, before the state is measured or saved."""
+        raise NotImplementedError
+
+    def means(self) -> dict[str, float]:
+        """Means of what was recorded since the last row of the history, which begin anew."""
+        found, self.figures = self.figures, []
+        return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rates and the seed of this step: dropout too is a function of (seed, step)."""
+        """Set the learning rates and the seed of this step: dropout too is a function of (seed, step). Keep frozen what the plan says."""
+        if self.plan["frozen_bn"]:
+            for backbone in self.backbones():
+                freeze_batch_statistics(backbone)
         seed_step(self.seed, self.global_step)
         if self.plan["schedule"] == "cosine":
-            factor = warmup_cosine(self.global_step, self.plan["total_steps"], self.plan["warmup_steps"])
+            factor = warmup_cosine(self.global_step, self.plan["warmup_steps"], self.pace.progress)
             scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -49,9 +67,9 @@ class TrainingModule(pl.LightningModule):
         return batch.to(device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses since the last row of the history."""
-        checkpoint["losses"] = self.losses
+        """Keep the figures since the last row of the history."""
+        checkpoint["figures"] = self.figures
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the mean that the next row of the history holds."""
-        self.losses = list(checkpoint["losses"])
+        """Continue the means that the next row of the history holds."""
+        self.figures = list(checkpoint["figures"])

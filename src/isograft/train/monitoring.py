@@ -21,12 +21,11 @@ from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_p
 from isograft.train.callbacks import History
 
 SAMPLE = 1000
-TIMES = 10
 BATCH = 128
 
 
 class EmbeddingMonitor(pl.Callback):
-    """Ten times per run: embed up to 1,000 pool images with frozen weights and measure.
+    """Now and then: embed up to 1,000 pool images with frozen weights and measure.
 
     A collapsed embedding stops the run before the next checkpoint is taken, so the last good state is kept.
     """
@@ -36,14 +35,14 @@ class EmbeddingMonitor(pl.Callback):
         self.preprocess = preprocess
         self.history = history
         self.plan = plan
-        self.every = -(-plan["total_steps"] // TIMES)
+        self.every = int(plan["monitor_every"])
         self.latest: dict[str, float] = {}
         ids = [str(key) for key in manifest.frame["id"]]
         self.rows = np.argsort(keyed_rank(ids, seed, "monitor"))[:SAMPLE]
         self.probe = _probe_split(manifest.take(self.rows), seed)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Measure when a tenth of the run is done."""
+        """Measure after every so many steps."""
         if trainer.global_step % self.every or trainer.global_step == self.plan["total_steps"]:
             return  # the end is measured by `remeasure`
         embedding = embed(pl_module.method.export_backbone(), self.images, self.rows, self.preprocess, pl_module.device)
@@ -61,7 +60,7 @@ class EmbeddingMonitor(pl.Callback):
         if self.probe is not None:
             known, asked, classes = self.probe
             figures["knn_macro_f1"] = knn_probe(embedding[known], classes[known], embedding[asked], classes[asked]).macro_f1
-        epoch = step / self.plan["total_steps"] * self.plan["epochs"]
+        epoch = step / self.plan["steps_per_epoch"]
         self.latest = figures
         self.history.add(step, epoch, "monitor", **figures)
         console.say(f"epoch {epoch:.1f}: " + ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items()))

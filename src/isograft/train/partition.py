@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +10,17 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft import console
-from isograft.data.manifest import Manifest, encode_uri
+from isograft.data.manifest import Manifest
 from isograft.data.splits import bind_identical, hold_out, label_subset
 from isograft.errors import IsograftError
 from isograft.plan import Plan
-from isograft.settings import FinetuneSettings
+from isograft.settings import IDLE, FinetuneSettings
 
 Rows = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
 ENOUGH_FOR_VALIDATION = 40  # training labels of the rarest class; below, labels teach more than they can measure
 VALIDATION_SHARE = 0.2
-WITHOUT_VALIDATION = {"probe": "the head is solved, not stopped", "paper": "the paper trains a fixed number of epochs"}
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,13 @@ class Partition:
     val: Rows
     test: Rows
 
-    def table(self) -> pl.DataFrame:
-        """Return split.parquet: the manifest's rows with their split, null where unused, and absolute uris."""
+    def table(self) -> tuple[pl.DataFrame, Path]:
+        """Return split.parquet, the manifest's rows with their split (null where unused), and the folder that its uris start at."""
         split = np.full(len(self.manifest), None, dtype=object)
         for name, rows in zip(SPLITS, (self.train, self.val, self.test), strict=True):
             split[rows] = name
-        frame = self.manifest.frame
-        uris = [_absolute_uri(path, uri) for path, uri in zip(self.manifest.locate(), frame["uri"], strict=True)]
-        return frame.with_columns(pl.Series("split", split.tolist(), dtype=pl.String), pl.Series("uri", uris, dtype=pl.String))
+        frame, folder = self.manifest.portable()
+        return frame.with_columns(pl.Series("split", split.tolist(), dtype=pl.String)), folder
 
 
 def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Partition:
@@ -58,9 +55,8 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
 
     Raises:
         IsograftError: One class only, a class without training rows, fewer labels than asked, a group in two of the manifest's own
-            splits, or validation asked for with a strategy that has no use for it.
+            splits, or an option that these leave without use.
     """
-    _refuse_idle_validation(settings)
     labels, groups = manifest.labels(), _bound_groups(manifest)
     classes = manifest.classes()
     if len(classes) < 2:
@@ -68,7 +64,7 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
     named = _named_splits(settings, manifest, groups, plan)
     if named is None:
         test = hold_out(labels, groups, settings.test_fraction, settings.seed, "test")
-        plan.decide("test_fraction", settings.test_fraction, "whole groups, classes in proportion")
+        plan.state("test_fraction", settings.test_fraction, "whole groups, classes in proportion")
         pool, val = np.flatnonzero(~test), np.flatnonzero(np.zeros_like(test))
     else:
         test = named == "test"
@@ -85,33 +81,14 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
         val, pool = pool[chosen], pool[~chosen]
         carved = bool(chosen.any())
     if settings.labels_per_class is not None:
-        plan.decide("labels_per_class", settings.labels_per_class, "as asked" + carved * "; training and validation together")
-    plan.decide("train_images", len(pool), f"of {len(set(groups[pool]))} groups")
-    plan.decide("test_images", int(test.sum()), f"of {len(set(groups[test]))} groups, for evaluate")
+        plan.state("labels_per_class", settings.labels_per_class, "as asked" + carved * "; training and validation together")
+    plan.state("train_images", len(pool), f"of {len(set(groups[pool]))} groups")
+    plan.state("test_images", int(test.sum()), f"of {len(set(groups[test]))} groups, for evaluate")
     return Partition(manifest, pool, val, np.flatnonzero(test))
 
 
 def _bound_groups(manifest: Manifest) -> npt.NDArray[np.object_]:
     return bind_identical(manifest.groups(), manifest.frame["pixel_hash"].to_list())
-
-
-def _absolute_uri(path: Path, uri: str) -> str:
-    """The uri of a located file from anywhere; the part after `#` stays."""
-    _, mark, part = uri.partition("#")
-    return encode_uri(os.path.abspath(path)) + mark + part  # noqa: PTH100 - links stay as the user wrote them
-
-
-def _refuse_idle_validation(settings: FinetuneSettings) -> None:
-    reason = WITHOUT_VALIDATION.get(settings.strategy)
-    if reason is None:
-        return
-    if settings.val is not None:
-        option = f"--val {settings.val}"
-    elif settings.val_fraction != "auto" and settings.val_fraction > 0:
-        option = f"--val-fraction {settings.val_fraction}"
-    else:
-        return
-    raise IsograftError(f"{option} would be unused with --strategy {settings.strategy}: {reason}; leave it out, or choose --strategy full")
 
 
 def _named_splits(
@@ -132,10 +109,26 @@ def _named_splits(
                 f"the group '{group}' of {settings.data} stands in the splits '{first[group]}' and '{split}'; "
                 "give all its rows, and every group with an identical image, one split"
             )
-    plan.decide("split", "the manifest's own", "its split column is filled")
+    _refuse_idle(settings, {*named})
+    plan.state("split", "the manifest's own", "its split column is filled")
     if unused := frame["split"].null_count():
-        plan.decide("unused_images", unused, "their split column is empty while others' is filled")
+        plan.state("unused_images", unused, "their split column is empty while others' is filled")
     return named
+
+
+def _refuse_idle(settings: FinetuneSettings, named: set[str | None]) -> None:
+    """Refuse options that the manifest's own splits leave without use."""
+    options = []
+    if settings.test_fraction not in (0, FinetuneSettings.model_fields["test_fraction"].default):
+        options.append(f"--test-fraction {settings.test_fraction}")
+    if "val" in named and settings.val_fraction != "auto":
+        options.append(f"--val-fraction {settings.val_fraction}")
+    if options:
+        raise IsograftError(f"{options[0]} would be unused, as the split column of {settings.data} is filled; leave it out")
+    if "val" in named and settings.val is not None:
+        raise IsograftError(
+            f"the split column of {settings.data} names val rows, and --val {settings.val} is given; leave out the one or the other"
+        )
 
 
 def _warn_of_untested(
@@ -157,8 +150,8 @@ def _validation(
     settings: FinetuneSettings, plan: Plan, labels: npt.NDArray[np.object_], groups: npt.NDArray[np.object_]
 ) -> npt.NDArray[np.bool_]:
     """Choose the validation rows among the labeled training rows, or none when labels are few."""
-    if settings.strategy in WITHOUT_VALIDATION:
-        plan.choose("val_fraction", settings.val_fraction, 0.0, f"{WITHOUT_VALIDATION[settings.strategy]}: nothing to validate")
+    if (why := IDLE.get(settings.strategy, {}).get("val_fraction")) is not None:
+        plan.choose("val_fraction", settings.val_fraction, 0.0, f"{why}: nothing to validate")
         return np.zeros(len(labels), dtype=bool)
     rarest = min(np.unique(labels.astype(str), return_counts=True)[1])
     if rarest >= ENOUGH_FOR_VALIDATION:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from isograft.data.loader import Batch
@@ -33,6 +33,10 @@ class PretrainModule(TrainingModule):
         self.method = method
         self._began = time.monotonic()
 
+    def backbones(self) -> Sequence[torch.nn.Module]:
+        """The network without its projector, and its teacher."""
+        return self.method.backbones()
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the backbone layer by layer, everything new at its own rate."""
         beside = torch.nn.ModuleDict({name: child for name, child in self.method.named_children() if name != "backbone"})
@@ -55,18 +59,16 @@ class PretrainModule(TrainingModule):
                 f"the loss became {output.loss.item()} at step {self.global_step}; the last good state is kept in --out: "
                 f"lower --lr (now {self.plan['lr']:.2g}) or choose another --method"
             )
-        return {"loss": output.loss}
+        return {"loss": output.loss, **output.terms}
 
-    def finish_step(self, loss: float) -> None:
+    def finish_step(self, figures: dict[str, float]) -> None:
         """Update teachers and the history, before the state is measured or saved."""
         step = self.global_step
-        self.method.after_step(step / self.plan["total_steps"])
-        self.losses.append(loss)
-        every = max(1, self.plan["total_steps"] // 100)
-        if step % every == 0 or step == self.plan["total_steps"]:
+        self.method.after_step(self.pace.progress(step))
+        self.figures.append(figures)
+        if step % self.plan["history_every"] == 0 or step == self.pace.total:
             now = time.monotonic()
-            rate = len(self.losses) * self.plan["batch_size"] / max(now - self._began, 1e-9)
-            epoch = step / max(1, self.plan["total_steps"]) * self.plan["epochs"]
+            rate = len(self.figures) * self.plan["batch_size"] / max(now - self._began, 1e-9)
             lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
-            self.history.add(step, epoch, "train", loss=float(np.mean(self.losses)), lr=lr, images_per_second=rate)
-            self.losses, self._began = [], now
+            self.history.add(step, step / self.plan["steps_per_epoch"], "train", **self.means(), lr=lr, images_per_second=rate)
+            self._began = now

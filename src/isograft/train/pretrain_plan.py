@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -13,7 +14,25 @@ from isograft.settings import PretrainSettings
 
 DEFAULT_MINUTES = 30
 DEFAULT_EPOCHS = 200
+WATCHING_SHARE = 0.05
 LEAST_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measured times in seconds.
+
+    Attributes:
+        step: One training step, by view size in pixels.
+        watch: Embedding the images the monitor looks at.
+        reserve: What follows the last step: batch statistics, the last look, saving.
+        spent: From the start of the command until now.
+    """
+
+    step: dict[int, float]
+    watch: float
+    reserve: float
+    spent: float
 
 
 def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *, started: bool, device: torch.device) -> None:
@@ -41,6 +60,11 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     plan.choose("lr", settings.lr, rate, reason)
     plan.decide("new_layer_lr", 1e-3 if started else plan["lr"], "projector or head, always new")
     plan.decide("layer_decay", 0.8 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
+    plan.decide(
+        "frozen_bn",
+        started,
+        "the weights expect the batch statistics they were trained with" if started else "a new network needs its own statistics",
+    )
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
     plan.decide("schedule", "cosine", "ends at zero")
     constant = started or plan["method"] == "mae" or plan["fixed_size"]
@@ -56,28 +80,40 @@ def _progressive(size: int) -> list[list[float]]:
     return [[small, 0.8], [size, 0.2]] if small < size else [[size, 1.0]]
 
 
-def plan_steps(plan: Plan, settings: PretrainSettings, images: int, seconds_per_step: dict[int, float]) -> None:
+def time_limit(settings: PretrainSettings) -> float | None:
+    """Seconds the whole command may take: as asked, half an hour when nothing is, none when only epochs are."""
+    if settings.max_time is not None:
+        return settings.max_time
+    return 60.0 * DEFAULT_MINUTES if settings.epochs == "auto" else None
+
+
+def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs | None) -> None:
     """Decide the number of steps from the epochs or the time.
 
     Args:
-        plan: Receives `total_steps` and `epochs`.
+        plan: Receives `total_steps` and what follows from it.
         settings: What was asked.
         images: Images of the pool.
-        seconds_per_step: Measured time of a step at each view size.
+        costs: Measured times, when the time is limited.
     """
-    per_epoch = images // plan["batch_size"]
-    mean = sum(share * seconds_per_step[int(size)] for size, share in plan["resolution"])
-    limit = settings.max_time
+    per_epoch = plan.state("steps_per_epoch", images // plan["batch_size"], f"{images} images in batches of {plan['batch_size']}")
     if settings.epochs != "auto":
         steps, reason = settings.epochs * per_epoch, "as asked"
-        if limit is not None and steps * mean > limit:
-            steps, reason = int(limit / mean), f"--max-time ends before {settings.epochs} epochs: a step takes {mean:.2f} s here"
     else:
-        bound = limit if limit is not None else 60.0 * DEFAULT_MINUTES
-        steps, reason = int(bound / mean), f"{bound / 60:.3g} minutes at {mean:.2f} s per step, measured"
-        if limit is None and steps > DEFAULT_EPOCHS * per_epoch:
-            steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
-    steps = max(1, int(steps))
-    plan.decide("total_steps", steps, reason)
-    plan.decide("epochs", round(steps / per_epoch, 2), f"{steps} steps of {plan['batch_size']} of {images} images")
-    plan.decide("warmup_steps", max(1, min(steps // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")
+        steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
+    limit = time_limit(settings)
+    watching = 1
+    if costs is not None and limit is not None:
+        mean = sum(share * costs.step[int(size)] for size, share in plan["resolution"])
+        fit = int((limit - costs.spent - costs.reserve) / (mean * (1 + WATCHING_SHARE)))
+        if fit < steps or (settings.epochs == "auto" and settings.max_time is not None):
+            steps, reason = fit, f"{limit / 60:.3g} minutes at {mean:.2g} s per step, measured"
+        watching = math.ceil(costs.watch / (WATCHING_SHARE * mean))
+        plan.state("step_seconds", [[size, round(cost, 4)] for size, cost in sorted(costs.step.items())], "measured at each view size")
+        plan.state("reserve_seconds", round(costs.reserve, 1), "for what follows the last step")
+    total = plan.decide("total_steps", max(1, steps), reason)
+    plan.decide("pace", [[0, 0.0], [total, 1.0]], "the share of the run that is done, by step")
+    plan.decide("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
+    plan.decide("warmup_steps", max(1, min(total // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")
+    plan.decide("history_every", max(1, total // 100), "a hundred rows of history")
+    plan.decide("monitor_every", max(1, math.ceil(total / 10), watching), "ten times per run, at a twentieth of its time at most")

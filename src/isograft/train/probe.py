@@ -17,7 +17,7 @@ LEAST_PER_CLASS_TO_CHOOSE = 10
 
 def fit_probe(
     features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int
-) -> tuple[Tensor, Tensor, float]:
+) -> tuple[Tensor, Tensor, float, str]:
     """Fit the probe.
 
     Classes are weighted by the inverse of their frequency. The inverse regularisation strength C is chosen by the log loss of a
@@ -30,11 +30,11 @@ def fit_probe(
         seed: Seed of the folds.
 
     Returns:
-        Weight (K, D) and bias (K,), float32, to be used on raw features; and the chosen C.
+        Weight (K, D) and bias (K,), float32, to be used on raw features; the chosen C, and why.
     """
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-3
     scaled = (features - mean) / spread
-    strength = _choose_strength(scaled, labels, groups, seed)
+    strength, reason = _choose_strength(scaled, labels, groups, seed)
     model = _model(strength)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,7 +43,7 @@ def fit_probe(
     if len(weight) == 1:  # two classes: one row of log odds becomes two symmetric rows
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / spread
-    return torch.from_numpy(weight).float(), torch.from_numpy(bias - weight @ mean).float(), strength
+    return torch.from_numpy(weight).float(), torch.from_numpy(bias - weight @ mean).float(), strength, reason
 
 
 def _model(strength: float) -> Any:
@@ -52,21 +52,23 @@ def _model(strength: float) -> Any:
     return LogisticRegression(C=strength, max_iter=500, class_weight="balanced")
 
 
-def _choose_strength(scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int) -> float:
+def _choose_strength(
+    scaled: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int
+) -> tuple[float, str]:
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
     rarest = np.bincount(labels).min()
-    distinct = min(len(set(groups[labels == number])) for number in np.unique(labels))
-    folds = min(5, distinct)
+    folds = min(5, *(len(set(groups[labels == number])) for number in np.unique(labels)))
     if rarest < LEAST_PER_CLASS_TO_CHOOSE or folds < 2:
-        return DEFAULT_STRENGTH
+        return DEFAULT_STRENGTH, f"inverse regularisation; the rarest class has {rarest} labels, too few to choose it"
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    best, best_loss = DEFAULT_STRENGTH, np.inf
+    losses = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for strength in STRENGTHS:
             scores = cross_val_score(_model(strength), scaled, labels, groups=groups, cv=splitter, scoring="neg_log_loss")
-            loss = -float(np.mean(scores))
-            if loss < best_loss:
-                best, best_loss = strength, loss
-    return best
+            losses[strength] = -float(np.mean(scores))
+    losses = {strength: loss for strength, loss in losses.items() if np.isfinite(loss)}
+    if not losses:
+        return DEFAULT_STRENGTH, "inverse regularisation; no fold could score it"
+    return min(losses, key=lambda strength: losses[strength]), f"inverse regularisation with the least log loss over {folds} folds by group"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import polars as pl
 from torch import nn
 
+from isograft import console
 from isograft.data.manifest import Manifest
+from isograft.data.places import SPLIT_FILE, describe_place, short_name
 from isograft.data.preprocess import Preprocess
 from isograft.lineage import merge_seen, seen_rows
 from isograft.model import BackboneRecord, Model, Passport
@@ -81,13 +84,7 @@ def save_classifier(
         validation: Further data that served for validation.
         origin: Name of the labeled data.
     """
-    parts = {"train": rows.manifest.take(rows.train), "val": rows.manifest.take(rows.val)}
-    held = rows.manifest.take(rows.test)
-    data = [_described(part, role, origin) for role, part in {**parts, "test": held}.items() if len(part)]
-    seen = [seen_rows(part, role, origin) for role, part in parts.items() if len(part)]
-    if validation is not None:
-        data.append(_described(validation, "val", origin))
-        seen.append(seen_rows(validation, "val", origin))
+    data, seen = _parts(rows, validation, origin)
     head: Any = classifier.head
     passport = _passport(start, plan, preprocess, _features(head), figures, data).model_copy(
         update={
@@ -98,10 +95,28 @@ def save_classifier(
             "citations": _citations(start),
         }
     )
-    split = io.BytesIO()
-    rows.table().write_parquet(split)
-    extra = {**_extra(run), "split.parquet": split.getvalue()}
-    return Model.write(run.path, passport, classifier.state_dict(), _with_ancestors(start, pl.concat(seen)), extra)
+    extra = {**_extra(run), SPLIT_FILE: _split_bytes(run, rows)}
+    return Model.write(run.path, passport, classifier.state_dict(), _with_ancestors(start, seen), extra)
+
+
+def _parts(rows: Partition, validation: Manifest | None, origin: str) -> tuple[list[dict[str, Any]], pl.DataFrame]:
+    """What the passport says of the data, part by part, and what must be remembered of the images that were trained or tuned on."""
+    parts = [("train", rows.manifest.take(rows.train)), ("val", rows.manifest.take(rows.val))]
+    held = rows.manifest.take(rows.test)
+    given = [("val", validation)] if validation is not None else []
+    data = [_described(part, role, origin) for role, part in [*parts, ("test", held), *given] if len(part)]
+    return data, pl.concat([seen_rows(part, role, origin) for role, part in [*parts, *given] if len(part)])
+
+
+def _split_bytes(run: RunFolder, rows: Partition) -> bytes:
+    """The content of split.parquet, which says nothing about the machine; where its images lie is written to run.json."""
+    table, folder = rows.table()
+    run.remember(images=describe_place(folder, run.path))
+    if left_out := [name for name in rows.manifest.frame.columns if name not in table.columns]:
+        console.say(f"{SPLIT_FILE} leaves out the columns that hold absolute paths: {', '.join(left_out)}")
+    content = io.BytesIO()
+    table.write_parquet(content)
+    return content.getvalue()
 
 
 def _passport(
@@ -113,13 +128,23 @@ def _passport(
         backbone=BackboneRecord(name=start.backbone, arguments=start.arguments, features=features),
         preprocess=preprocess,
         method="",
-        plan=plan.dump(),
+        plan=_placeless(plan, start.init),
         parents=[parent.passport.parent_entry()] if parent is not None else [],
         data=data,
         metrics=dict(figures),
         software=environment(),
         init={"source": start.describe(), "licence": start.weights.licence, "account": start.account.dump() if start.account else None},
     )
+
+
+def _placeless(plan: Plan, init: str) -> list[dict[str, Any]]:
+    """The decisions, with the file or folder started from called by its name alone."""
+    name = short_name(Path(init)) if Path(init).exists() else init
+    word = re.compile(rf"(?<!\S){re.escape(init)}(?!\S)")
+    return [
+        {**entry, "value": name if entry["value"] == init else entry["value"], "reason": word.sub(lambda _: name, entry["reason"])}
+        for entry in plan.dump()
+    ]
 
 
 def _with_ancestors(start: Start, own: pl.DataFrame) -> pl.DataFrame:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 
-def warmup_cosine(step: int, total: int, warmup: int) -> float:
-    """Return the learning-rate factor in (0, 1]: linear warm-up, then half a cosine to zero (arXiv:1608.03983).
+def warmup_cosine(step: int, warmup: int, progress: Callable[[int], float]) -> float:
+    """Return the learning-rate factor in [0, 1]: linear warm-up, then half a cosine to zero (arXiv:1608.03983).
 
     Args:
         step: Steps already done, from 0.
-        total: Steps of the whole run.
         warmup: Steps of the linear rise.
+        progress: Share of the run that is done after so many steps.
     """
     if step < warmup:
         return (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
+    risen = progress(warmup)
+    done = (progress(step) - risen) / (1 - risen) if risen < 1 else 1.0
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
@@ -42,23 +43,14 @@ class ResolutionSchedule:
     sizes: tuple[int, ...]
     shares: tuple[float, ...]
 
-    def size_at(self, step: int, total: int) -> int:
-        """Return the view side in pixels at a step."""
+    def size_at(self, progress: float) -> int:
+        """Return the view side in pixels when a share of the run, in [0, 1], is done."""
         edge = 0.0
         for size, share in zip(self.sizes, self.shares, strict=True):
             edge += share
-            if step < round(edge * total):
+            if progress < edge - 1e-9:
                 return size
         return self.sizes[-1]
-
-    def next_change(self, step: int, total: int) -> int:
-        """Return the first later step with another size, or `total`."""
-        edge = 0.0
-        for share in self.shares:
-            edge += share
-            if round(edge * total) > step:
-                return min(total, round(edge * total))
-        return total
 
     @classmethod
     def constant(cls, size: int) -> ResolutionSchedule:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from isograft.data.cache import ImageCache
 from isograft.data.preprocess import Preprocess
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.train.callbacks import History
 from isograft.train.monitoring import embed
+from isograft.train.validation import Validation
 
 PATIENCE_SHARE = 0.34
-
-Validation = tuple[ImageCache, npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 class BestOnValidation(pl.Callback):
@@ -55,13 +52,12 @@ class BestOnValidation(pl.Callback):
     def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.validation is None:
             return
-        images, rows, targets = self.validation
         classifier: Classifier = pl_module.classifier
-        embedding = embed(classifier.backbone, images, rows, self.preprocess, pl_module.device)
+        embedding = embed(classifier.backbone, self.validation.images, self.validation.rows, self.preprocess, pl_module.device)
         with torch.no_grad():
             logits = classifier.head.eval()(embedding.to(pl_module.device)).float().cpu()
             classifier.head.train()
-        figures = validation_figures(logits, torch.from_numpy(targets))
+        figures = validation_figures(logits, torch.from_numpy(self.validation.targets))
         self.history.add(trainer.global_step, trainer.global_step / self.per_epoch, "val", **figures)
         if not self.best or (figures["val_macro_f1"], -figures["val_loss"]) > (self.best["val_macro_f1"], -self.best["val_loss"]):
             self.best = {"step": trainer.global_step, **figures}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from isograft import console
@@ -64,6 +66,17 @@ class Start:
     def describe(self) -> str:
         """The origin of the weights in words."""
         return self.weights.source if self.weights.tensors else "random weights"
+
+    def fingerprint(self) -> str:
+        """A hash of the starting weights, by which a resumed run knows them again."""
+        if self.parent is not None:
+            return self.parent.content_hash
+        digest = hashlib.sha256(self.backbone.encode())
+        for name in sorted(self.weights.tensors):
+            tensor = self.weights.tensors[name].detach().cpu().contiguous()
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def build(self, image_size: int) -> nn.Module:
         """Make the backbone (B, 3, S, S) -> (B, num_features), load the weights, and say what was loaded.

@@ -1,7 +1,8 @@
-"""Batch statistics re-estimated on whole images, as inference will see them, at the end of pretraining.
+"""Batch statistics: kept as they are while a network with weights is trained on, re-estimated when a new one is finished.
 
-While a network is pretrained its running means and variances follow crops with varied colours; the images it is used on are whole and
-plain. After "precise BN" (arXiv:2105.07576) and adaptive BN (arXiv:1603.04779); docs/explanation/recipe.md has what it brought.
+A network that starts from weights keeps the statistics they were trained with: batches of another domain would change what every layer
+passes on before any weight has moved. A new one follows crops with varied colours while it is pretrained, but is used on whole, plain
+images. After "precise BN" (arXiv:2105.07576); docs/explanation/recipe.md has what either brought.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from isograft.data.preprocess import Preprocess
 
 SAMPLE = 2048
 BATCH = 128
+
+
+def freeze_batch_statistics(network: nn.Module) -> None:
+    """Make every batch norm use its running statistics, and leave them as they are; its scale and shift are still trained."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 @torch.no_grad()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import islice
 
 from isograft.data.loader import Batch, ViewLoader, ViewSpec
+from isograft.train.pace import Pace
 from isograft.train.schedule import ResolutionSchedule
 
 SpecsAt = Callable[[int], list[ViewSpec]]
@@ -20,33 +20,37 @@ class BatchStream:
 
     Args:
         loader: Renders the views of one epoch.
-        total_steps: Steps of the whole run.
-        schedule: View size by step.
+        pace: Steps of the whole run, and how far it has come at each.
+        schedule: View size by progress.
         specs_at: The views wanted at a size.
         position: Returns the number of steps already done.
     """
 
     def __init__(
-        self, loader: ViewLoader, total_steps: int, schedule: ResolutionSchedule, specs_at: SpecsAt, position: Callable[[], int]
+        self, loader: ViewLoader, pace: Pace, schedule: ResolutionSchedule, specs_at: SpecsAt, position: Callable[[], int]
     ) -> None:
         self.loader = loader
-        self.total_steps = total_steps
+        self.pace = pace
         self.schedule = schedule
         self.specs_at = specs_at
         self.position = position
 
     def __len__(self) -> int:
-        return self.total_steps
+        return self.pace.total
 
     def __iter__(self) -> Iterator[Batch]:
         step = self.position()
         per_epoch = self.loader.batches_per_epoch
-        while step < self.total_steps:
+        while step < self.pace.total:
             epoch, offset = divmod(step, per_epoch)
-            specs = self.specs_at(self.schedule.size_at(step, self.total_steps))
-            stop = min((epoch + 1) * per_epoch, self.schedule.next_change(step, self.total_steps))
-            batches: Generator[Batch] = self.loader.epoch(epoch, start=offset, specs=specs)  # type: ignore[assignment]
+            size = self._size(step)
+            batches: Generator[Batch] = self.loader.epoch(epoch, start=offset, specs=self.specs_at(size))  # type: ignore[assignment]
             with closing(batches):
-                for batch in islice(batches, stop - step):
+                for batch in batches:
                     step += 1
                     yield batch
+                    if step >= self.pace.total or self._size(step) != size:  # asked every time: the pace may have changed
+                        break
+
+    def _size(self, step: int) -> int:
+        return self.schedule.size_at(self.pace.progress(step))

@@ -24,7 +24,7 @@ def plan_image_size(plan: Plan, asked: int | str, short_side: int, device: torch
 def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> ViewPolicy:
     """Decide how views of one image may differ: a named domain, or what the symmetry probes allow."""
     if asked != "auto":
-        plan.decide("domain", asked, "as asked")
+        plan.revise("domain", asked, "as asked")
         return _keep(plan, POLICIES[asked])
     name = plan.decide(
         "domain", "grey" if measured.grey else "general", "the images hold no colour" if measured.grey else "the images hold colour"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isograft.data.manifest import SCHEMA, Manifest, arrange, decode_uri, encode_uri
+from isograft.data.places import describe_place
 from isograft.errors import IsograftError
 
 
@@ -83,6 +85,47 @@ def test_labels_classes_and_ids() -> None:
     assert whole.labels().tolist() == ["b", None, "a"] and whole.labels().dtype == object
     assert whole.classes() == ["a", "b"]
     assert whole.ids().tolist() == [0, 1, 2] and whole.ids().dtype == np.uint64
+
+
+def test_a_portable_frame_keeps_uris_that_lie_in_the_manifest_s_folder(tmp_path: Path) -> None:
+    whole = Manifest(manifest(uri=["x/a%25.png", "x/b.dcm#frame=3"]).frame, tmp_path / "m.parquet")
+    frame, folder = whole.portable()
+    assert folder == tmp_path and frame["uri"].to_list() == ["x/a%25.png", "x/b.dcm#frame=3"]
+
+
+def test_a_portable_frame_starts_at_the_deepest_folder_that_holds_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    strange = os.fsdecode(b"images/a%b\xff.png")
+    frame, folder = Manifest(
+        manifest(uri=[encode_uri(f"../{strange}"), f"{tmp_path}/images/y/c.png"]).frame, Path("sub/m.parquet")
+    ).portable()
+    assert folder == tmp_path / "images" and frame["uri"].to_list() == ["a%25b%FF.png", "y/c.png"]
+    assert Manifest(manifest(uri=[]).frame, tmp_path / "m.parquet").portable()[1] == tmp_path
+
+
+@pytest.mark.parametrize("path", ["/home/x/a.png", "~/a.png", "file:///a.png", "C:\\a.png", "c:/a.png", "\\\\server\\a.png"])
+def test_further_columns_with_absolute_paths_are_no_part_of_a_portable_frame(path: str) -> None:
+    frame, _ = manifest(file=["a.png", None, path], note=["N/A", "a/b", None], age=[1, 2, 3], label=["/a", "b", "b"]).portable()
+    assert frame.columns == [*SCHEMA, "note", "age"] and frame["label"][0] == "/a"
+
+
+def test_the_split_of_a_model_is_found_where_its_images_are_after_either_folder_or_both_moved(tmp_path: Path) -> None:
+    def split(model: str) -> Manifest:
+        return Manifest.read(tmp_path / model / "split.parquet")
+
+    for folder in ("one/model", "one/images", "two"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "one/images/0.png").touch()
+    (tmp_path / "one/model/run.json").write_text(json.dumps({"images": describe_place(tmp_path / "one/images", tmp_path / "one/model")}))
+    manifest(uri=["0.png"]).frame.write_parquet(tmp_path / "one/model/split.parquet")
+    assert split("one/model").locate()[0].samefile(tmp_path / "one/images/0.png")
+    (tmp_path / "one/model").rename(tmp_path / "model")
+    assert split("model").locate()[0].samefile(tmp_path / "one/images/0.png")
+    (tmp_path / "model").rename(tmp_path / "two/model")
+    (tmp_path / "one/images").rename(tmp_path / "two/images")
+    assert split("two/model").locate()[0].samefile(tmp_path / "two/images/0.png")
+    (tmp_path / "two/images/0.png").unlink()
+    assert split("two/model").locate() == [tmp_path / "one/images/0.png"]
 
 
 def test_images_that_were_not_read_have_no_id_number() -> None:

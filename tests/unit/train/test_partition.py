@@ -1,11 +1,10 @@
-import os
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from isograft.data.manifest import SCHEMA, Manifest, encode_uri
+from isograft.data.manifest import SCHEMA, Manifest
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
@@ -67,7 +66,7 @@ def test_rows_without_a_split_beside_others_with_one_are_unused_and_counted() ->
     plan = Plan()
     rows = partition(asked(), manifest(split=names), plan)
     assert plan["unused_images"] == 1
-    assert rows.table()["split"].null_count() == 1
+    assert rows.table()[0]["split"].null_count() == 1
 
 
 def test_a_group_in_two_named_splits_is_refused_by_name() -> None:
@@ -84,11 +83,18 @@ def test_a_strategy_that_never_stops_early_keeps_no_validation_split(strategy: s
     assert len(partition(asked(strategy=strategy, val_fraction=0), manifest(400), Plan()).val) == 0
 
 
-@pytest.mark.parametrize("strategy", ["probe", "paper"])
-@pytest.mark.parametrize("options", [{"val_fraction": 0.2}, {"val": "other"}])
-def test_validation_that_a_strategy_cannot_use_is_refused(strategy: str, options: dict[str, Any]) -> None:
-    with pytest.raises(IsograftError, match=rf"--val.* would be unused with --strategy {strategy}"):
-        partition(asked(strategy=strategy, **options), manifest(), Plan())
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"test_fraction": 0.3}, r"--test-fraction 0\.3 would be unused, as the split column of m\.parquet is filled"),
+        ({"val_fraction": 0.3}, r"--val-fraction 0\.3 would be unused"),
+        ({"val": "other"}, "names val rows, and --val other is given"),
+    ],
+)
+def test_options_that_named_splits_leave_without_use_are_refused(options: dict[str, Any], words: str) -> None:
+    names: list[str | None] = ["test", "val", "val", *["train"] * (len(manifest()) - 3)]
+    with pytest.raises(IsograftError, match=words):
+        partition(asked(**options), manifest(split=names), Plan())
 
 
 @pytest.mark.parametrize(("fraction", "reason"), [(0.0, "as asked"), (0.3, "as asked; training and validation together")])
@@ -118,20 +124,11 @@ def test_an_unknown_split_name_is_refused() -> None:
         partition(asked(), manifest(split=names), Plan())
 
 
-def test_the_table_keeps_what_the_manifest_says_and_where_the_files_are() -> None:
-    rows = partition(asked(), manifest(), Plan())
-    table = rows.table()
-    assert "relative_uri" not in table.columns
-    assert table["uri"][0] == "/images/00000.png"
+def test_the_table_keeps_what_the_manifest_says_and_names_the_files_from_one_folder() -> None:
+    table, folder = partition(asked(), manifest(), Plan()).table()
+    assert table.columns == manifest().frame.columns
+    assert (folder, table["uri"][0]) == (Path("/images"), "00000.png")
     assert set(table["split"].unique()) == {"train", "test"}
-
-
-def test_the_table_s_uris_are_absolute_and_encoded_wherever_the_manifest_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    strange = os.fsdecode(b"../a%b\xff.png")
-    frame = manifest().frame.with_columns(pl.Series("uri", [encode_uri(strange)] * len(manifest())))
-    table = partition(asked(), Manifest(frame, Path("sub/m.parquet")), Plan()).table()
-    assert table["uri"][0] == f"{tmp_path}/a%25b%FF.png"
 
 
 def test_a_class_that_the_test_split_swallows_is_reported() -> None:

@@ -137,3 +137,73 @@ def test_an_existing_folder_is_refused(backbone: Path, tiny: Path, cache: Path) 
 def test_supervised_needs_labels_and_says_how_to_give_them(tiny: Path, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(IsograftError, match="--label-column"):
         isograft.pretrain(tiny / "spot", out=tmp_path / "model", method="supervised", cache_dir=cache, **SMALL)
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", "dino"])
+def test_a_start_from_weights_keeps_its_batch_statistics(method: str, backbone: Path, tiny: Path, cache: Path, tmp_path: Path) -> None:
+    isograft.pretrain(tiny, out=tmp_path / "model", init=str(backbone), method=method, epochs=1, batch_size=16, cache_dir=cache, threads=1)
+    before, after = (isograft.Model.load(folder).network().state_dict() for folder in (backbone, tmp_path / "model"))
+    statistics = [name for name in before if "running_" in name]
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_parts_of_a_loss_stand_in_the_history(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    isograft.pretrain(tiny, out=tmp_path / "model", method="vicreg", cache_dir=cache, **SMALL)
+    header = (tmp_path / "model" / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "invariance", "variance", "covariance"} <= set(header)
+
+
+def test_weights_that_are_no_numbers_never_replace_a_good_state(
+    tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step = SimCLR.after_step
+
+    def spoil(self: SimCLR, progress: float) -> None:
+        after_step(self, progress)
+        if progress > 0.6:
+            next(self.backbone.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(SimCLR, "after_step", spoil)
+    with pytest.raises(IsograftError, match=r"no numbers any more|values that are not numbers|loss became nan"):
+        isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **{**SMALL, "epochs": 4})
+    state = torch.load(tmp_path / "model" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_a_plan_file_replaces_decisions_and_says_so(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps({"weight_decay": 0.2, "resolution": [[32, 1.0]], "lr": 1e-4}))
+    isograft.pretrain(tiny, out=tmp_path / "model", plan=tmp_path / "plan.json", cache_dir=cache, **SMALL)
+    decided = plan(tmp_path / "model")
+    assert (decided["weight_decay"], decided["resolution"], decided["lr"]) == (0.2, [[32, 1.0]], 1e-4)
+    (tmp_path / "plan.json").write_text(json.dumps({"weight_decai": 0.2}))
+    with pytest.raises(IsograftError, match="did you mean weight_decay"):
+        isograft.pretrain(tiny, out=tmp_path / "other", plan=tmp_path / "plan.json", cache_dir=cache, **SMALL)
+
+
+def test_a_run_with_the_plan_of_another_gives_its_bytes(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    asked = {**SMALL, "epochs": "auto"}
+    isograft.pretrain(tiny, out=tmp_path / "a", max_time="8s", cache_dir=cache, **asked)
+    isograft.pretrain(tiny, out=tmp_path / "b", plan=tmp_path / "a" / "run.json", max_time="1h", cache_dir=cache, **asked)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+def test_other_bytes_in_a_weights_file_stop_a_resume(
+    backbone: Path, tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "start.safetensors"
+    file.write_bytes((backbone / "model.safetensors").read_bytes())
+    asked: dict[str, Any] = {"out": tmp_path / "model", "init": file, "cache_dir": cache, **SMALL}
+    monkeypatch.setattr("isograft.train.pretrain.save_backbone", stop)
+    with pytest.raises(KeyboardInterrupt):
+        isograft.pretrain(tiny, **asked)
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(IsograftError, match="the starting weights changed since the run"):
+        isograft.pretrain(tiny, resume=True, **asked)
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt

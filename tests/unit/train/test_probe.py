@@ -16,7 +16,7 @@ def made(per_class: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, n
 
 def test_the_linear_layer_gives_the_probabilities_of_the_scaled_regression() -> None:
     features, labels, groups = made(5)
-    weight, bias, strength = fit_probe(features, labels, groups, 0)
+    weight, bias, strength, _ = fit_probe(features, labels, groups, 0)
     logits = features @ weight.numpy().T + bias.numpy()
     ours = np.exp(logits - logits.max(1, keepdims=True))
     ours /= ours.sum(1, keepdims=True)
@@ -26,7 +26,7 @@ def test_the_linear_layer_gives_the_probabilities_of_the_scaled_regression() -> 
 
 def test_two_classes_give_two_rows_with_the_same_odds() -> None:
     features, labels, groups = made(6, classes=2)
-    weight, bias, _ = fit_probe(features, labels, groups, 0)
+    weight, bias, *_ = fit_probe(features, labels, groups, 0)
     assert weight.shape == (2, 12)
     np.testing.assert_allclose(weight[0].numpy(), -weight[1].numpy())
     assert ((features @ weight.numpy().T + bias.numpy()).argmax(1) == labels).mean() > 0.9
@@ -43,6 +43,6 @@ def test_rare_classes_are_not_drowned() -> None:
     labels = np.array([0] * 95 + [1] * 5, dtype=np.int64)
     features = rng.normal(size=(100, 4)).astype(np.float32)
     features[labels == 1] += 1.5
-    weight, bias, _ = fit_probe(features, labels, np.arange(100).astype(str).astype(object), 0)
+    weight, bias, *_ = fit_probe(features, labels, np.arange(100).astype(str).astype(object), 0)
     predicted = (features @ weight.numpy().T + bias.numpy()).argmax(1)
     assert (predicted[labels == 1] == 1).mean() >= 0.6

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from isograft.data.loader import Batch, ViewLoader, ViewSpec
 from isograft.data.policy import POLICIES
+from isograft.plan import Plan
+from isograft.train.pace import Pace
 from isograft.train.schedule import ResolutionSchedule
 from isograft.train.stream import BatchStream
 
@@ -14,11 +16,17 @@ SCHEDULE = ResolutionSchedule((8, 16), (0.6, 0.4))
 POLICY = POLICIES["general"]
 
 
+def planned(total: int) -> Plan:
+    plan = Plan()
+    plan.decide("total_steps", total, "here")
+    return plan
+
+
 def stream(total: int, start: int, seed: int = 0) -> BatchStream:
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 255, size=(20, 24, 3), dtype=np.uint8) for _ in range(11)]
     loader = ViewLoader(images, np.arange(11, dtype=np.uint64), [ViewSpec(1, 16, POLICY)], 4, seed, threads=1)
-    return BatchStream(loader, total, SCHEDULE, lambda size: [ViewSpec(2, size, POLICY)], lambda: start)
+    return BatchStream(loader, Pace(planned(total)), SCHEDULE, lambda size: [ViewSpec(2, size, POLICY)], lambda: start)
 
 
 def collect(batches: Iterator[Batch]) -> list[tuple[list[int], list[torch.Tensor]]]:
@@ -41,6 +49,18 @@ def test_entering_at_step_k_gives_the_batches_from_k_on(total: int, data: st.Dat
 def test_views_grow_when_the_schedule_says_so() -> None:
     sizes = [views[0].shape[1] for _, views in collect(iter(stream(10, 0)))]
     assert sizes == [8] * 6 + [16] * 4
+
+
+def test_a_run_shortened_on_its_way_ends_sooner_and_still_at_the_full_size() -> None:
+    plan = planned(20)
+    batches = stream(20, 0)
+    batches.pace = Pace(plan)
+    sizes = []
+    for number, batch in enumerate(batches):
+        sizes.append(batch.views[0].shape[1])
+        if number == 9:
+            batches.pace.shorten(10, 5, "slow")
+    assert sizes == [8] * 11 + [16] * 4
 
 
 def test_an_epoch_visits_no_image_twice() -> None:

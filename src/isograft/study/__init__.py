@@ -1,0 +1,1 @@
+"""Arms compared on tasks over label budgets and repeats, and what that shows."""

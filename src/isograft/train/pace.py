@@ -1,0 +1,123 @@
+"""How far a run has come at each step; a run with a time limit leaves out steps that it turns out to have no time for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from isograft import console
+from isograft.plan import Plan
+from isograft.run import RunFolder
+
+CHECKS = 20
+WORTH_A_CHANGE = 0.97
+
+
+class Pace:
+    """Progress in [0, 1] as a piecewise linear function of the step.
+
+    Learning rate, view size and teachers follow the progress, so that a run which leaves steps out still ends with a rate of zero and at
+    the full view size. The knots stand in the plan: a resumed run has the pace it had before.
+
+    Args:
+        plan: Holds `total_steps`, and `pace` once steps have been left out.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run, as presently planned."""
+        return int(self._plan["total_steps"])
+
+    def progress(self, step: int) -> float:
+        """Return the share of the run that is done after `step` steps."""
+        steps, shares = zip(*self._knots(), strict=True)
+        return float(np.interp(step, steps, shares))
+
+    def shorten(self, step: int, left: int, reason: str) -> None:
+        """Do what is left of the run in fewer steps.
+
+        Args:
+            step: Steps already done.
+            left: Steps still to do, at least one.
+            reason: Why, for the plan.
+        """
+        knots = [[at, share] for at, share in self._knots() if at < step] + [[step, self.progress(step)], [step + left, 1.0]]
+        self._plan.revise("pace", knots, reason)
+        self._plan.revise("total_steps", step + left, reason)
+        if "steps_per_epoch" in self._plan:
+            self._plan.revise("epochs", round((step + left) / self._plan["steps_per_epoch"], 2), reason)
+
+    def _knots(self) -> list[list[float]]:
+        knots: list[list[float]] = self._plan.get("pace", [[0, 0.0], [self.total, 1.0]])
+        return knots
+
+
+class TimeLimit(pl.Callback):
+    """Compares the clock with the plan twenty times per run, and shortens the run when it would end too late.
+
+    Args:
+        pace: The pace of the run.
+        plan: Holds `resolution`, `step_seconds` (a step at each view size) and `reserve_seconds` (what follows the last step).
+        run: The output folder; keeps the changed plan.
+        limit: Seconds the whole command may take.
+        began: `time.monotonic()` at the start of the command.
+    """
+
+    def __init__(self, pace: Pace, plan: Plan, run: RunFolder, *, limit: float, began: float) -> None:
+        self.pace, self.plan, self.run = pace, plan, run
+        self.limit, self.reserve, self.began = limit, float(plan["reserve_seconds"]), began
+        self.before = 0.0
+        self.every = max(1, pace.total // CHECKS)
+        self._mark = (-1, 0.0)  # step and seconds at the last check
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the command so far, those before it was interrupted included."""
+        return self.before + time.monotonic() - self.began
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the clock now and then."""
+        step = trainer.global_step
+        if self._mark[0] < 0:  # the first step warms up and says nothing about the speed
+            self._mark = (step, self.elapsed)
+        elif step - self._mark[0] >= self.every and step < self.pace.total:
+            self.check(step)
+
+    def check(self, step: int) -> None:
+        """Shorten the run if the steps since the last check say that it will end too late."""
+        before, then = self._mark
+        slowness = (self.elapsed - then) / self._planned_seconds(before, step)
+        needed = slowness * self._planned_seconds(step, self.pace.total)
+        share = max(0.0, self.limit - self.elapsed - self.reserve) / needed
+        self._mark = (step, self.elapsed)
+        if share < WORTH_A_CHANGE:
+            left = max(1, int(share * (self.pace.total - step)))
+            reason = f"steps take {slowness:.2f} times as long as measured before: {self.pace.total - step - left} left out to end in time"
+            self.pace.shorten(step, left, reason)
+            self.run.remember(plan=self.plan.dump())
+            console.say(f"step {step}: {reason}")
+
+    def _planned_seconds(self, first: int, last: int) -> float:
+        """Time of the steps from `first` to before `last` by the first measurement, each at its view size."""
+        seconds, edge = {int(size): float(cost) for size, cost in self.plan["step_seconds"]}, 0.0
+        begin, end = self.pace.progress(first), self.pace.progress(last)
+        mean = 0.0
+        for size, share in self.plan["resolution"]:
+            overlap = max(0.0, min(end, edge + share) - max(begin, edge))
+            mean += overlap * seconds[int(size)]
+            edge += share
+        return max(mean / max(end - begin, 1e-12) * (last - first), 1e-9)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds used so far."""
+        return {"elapsed": self.elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count the seconds before the interruption too."""
+        self.before = float(state_dict["elapsed"])

@@ -1,0 +1,85 @@
+"""What a pretraining step and all that surrounds it cost on this machine: measured, so that a time limit can be kept."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+
+import torch
+
+from isograft.data.loader import ViewSpec
+from isograft.data.preprocess import Preprocess
+from isograft.plan import Plan
+from isograft.ssl.method import Method
+from isograft.train import monitoring, statistics
+from isograft.train.pretrain_plan import Costs
+
+SAVING_SECONDS = 2.0
+
+
+def measure_costs(
+    method: Method, specs_at: Callable[[int], list[ViewSpec]], plan: Plan, preprocess: Preprocess, images: int, began: float
+) -> Costs:
+    """Time a step at every view size of the plan, and whole images at the input size.
+
+    Args:
+        method: The method; a copy is measured, the original stays as it is.
+        specs_at: The views wanted at a size.
+        plan: Holds `resolution`, `batch_size` and `precision`.
+        preprocess: The one preprocessing.
+        images: Images of the pool.
+        began: `time.monotonic()` at the start of the command.
+    """
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    trial = copy.deepcopy(method).to(device)
+    step = {int(size): _seconds_per_step(trial, specs_at(int(size)), plan, preprocess) for size, _ in plan["resolution"]}
+    embedding = _seconds_per_image(trial, plan, preprocess)
+    watch = embedding * min(monitoring.SAMPLE, images)
+    reserve = embedding * min(statistics.SAMPLE, images) + watch + SAVING_SECONDS
+    return Costs(step, watch, reserve, time.monotonic() - began)
+
+
+def _seconds_per_step(method: Method, specs: list[ViewSpec], plan: Plan, preprocess: Preprocess) -> float:
+    """Time of one whole step: the best of two after one to warm up."""
+    device = next(method.parameters()).device
+    method.train()
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-6)
+    shapes = [(plan["batch_size"], spec.size) for spec in specs for _ in range(spec.count)]
+    views = [_noise(batch, side, device) for batch, side in shapes]
+    labels = torch.zeros(plan["batch_size"], dtype=torch.int64, device=device)
+
+    def once() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16"):
+            loss = method([preprocess.normalise(view) for view in views], labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _best_of(once, device)
+
+
+@torch.no_grad()
+def _seconds_per_image(method: Method, plan: Plan, preprocess: Preprocess) -> float:
+    """Time to embed one whole image."""
+    network = method.export_backbone().eval()
+    device = next(network.parameters()).device
+    pixels = _noise(plan["batch_size"], plan["image_size"], device)
+    return _best_of(lambda: network(preprocess.normalise(pixels)), device) / len(pixels)
+
+
+def _noise(batch: int, side: int, device: torch.device) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, generator=generator).to(device)
+
+
+def _best_of(once: Callable[[], object], device: torch.device, repeats: int = 2) -> float:
+    best = float("inf")
+    for attempt in range(repeats + 1):
+        began = time.perf_counter()
+        once()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if attempt:  # the first pass compiles kernels
+            best = min(best, time.perf_counter() - began)
+    return best

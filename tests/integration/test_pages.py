@@ -1,0 +1,119 @@
+"""The pages in a browser: quiet, self-contained, fit for a phone, and readable in the light and in the dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+PAGES = ("report.html", "evaluation-pretrained/report.html")
+PHONE = {"width": 390, "height": 844}
+READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
+PATIENCE = 300_000  # milliseconds: a busy machine is no defect of a page
+
+CONTRASTS = """() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => numbers(colour).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = element => {
+    for (; element; element = element.parentElement) {
+      const colour = getComputedStyle(element).backgroundColor;
+      if ((numbers(colour)[3] ?? 1) > 0) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  return [...document.body.querySelectorAll('*')]
+    .filter(element => [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim()))
+    .map(element => {
+      const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
+      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.textContent.trim().slice(0, 40)];
+    });
+}"""
+
+
+@dataclass
+class Visit:
+    """A page that was opened, what it said on the console and what it asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, or a skip."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium (on Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=PAGES)
+def path(request: pytest.FixtureRequest, demo: tuple[Path, pl.DataFrame]) -> Path:
+    return demo[0] / request.param
+
+
+def visit(browser: Any, path: Path, **options: Any) -> Visit:
+    """Open a page and wait until it is whole."""
+    made = Visit(browser.new_context(**options).new_page())
+    made.page.set_default_timeout(PATIENCE)
+    made.page.on("console", lambda message: made.complaints.append(f"{message.type}: {message.text}"))
+    made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
+    made.page.on("request", lambda request: made.requests.append(request.url))
+    made.page.goto(path.as_uri(), wait_until="load")
+    return made
+
+
+def test_a_page_says_nothing_on_the_console_and_asks_for_nothing_but_itself(browser: Any, path: Path) -> None:
+    seen = visit(browser, path)
+    assert seen.complaints == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [path.as_uri()]
+
+
+def test_every_picture_is_drawn_and_described(browser: Any, path: Path) -> None:
+    page = visit(browser, path).page
+    measures = "all => all.map(one => [one.naturalWidth, one.naturalHeight, one.getBoundingClientRect().width, one.alt.length])"
+    pictures = page.eval_on_selector_all("img", measures)
+    assert len(pictures) >= 3
+    assert all(min(picture) > 0 for picture in pictures)
+
+
+def test_a_page_fits_a_phone_and_only_tables_and_listings_scroll_inside_it(browser: Any, path: Path) -> None:
+    page = visit(browser, path, viewport=PHONE, is_mobile=True).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    outside = "all => all.filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.wide, pre')).map(e => e.outerHTML)"
+    assert page.eval_on_selector_all("body *", outside) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_is_readable_in_the_light_and_in_the_dark(browser: Any, path: Path, scheme: str) -> None:
+    page = visit(browser, path, color_scheme=scheme).page
+    page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 20
+    assert [(round(contrast, 2), text) for contrast, text in contrasts if contrast < READABLE] == []
+
+
+def test_a_page_is_dark_where_the_reader_wants_it_dark_but_not_on_paper(browser: Any, path: Path) -> None:
+    page = visit(browser, path, color_scheme="dark").page
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert sum(int(number) for number in page.evaluate(ground).strip("rgb()").split(",")) < 150
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+
+
+def test_headings_begin_with_the_title_and_skip_no_level(browser: Any, path: Path) -> None:
+    levels = visit(browser, path).page.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(one => Number(one.tagName[1]))")
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isograft.plan import Plan
+from isograft.run import RunFolder
+from isograft.train.pace import Pace, TimeLimit
+
+
+def planned(total: int) -> Plan:
+    plan = Plan()
+    plan.decide("total_steps", total, "here")
+    plan.decide("resolution", [[8, 0.5], [16, 0.5]], "here")
+    plan.state("step_seconds", [[8, 1.0], [16, 3.0]], "measured")
+    plan.state("reserve_seconds", 10.0, "measured")
+    return plan
+
+
+@given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 1.0)), max_size=5))
+def test_progress_never_falls_and_ends_at_one_however_often_a_run_is_shortened(total: int, cuts: list[tuple[float, float]]) -> None:
+    pace = Pace(planned(total))
+    step = 0
+    for where, kept in cuts:
+        step = step + int(where * (pace.total - step))
+        before = pace.progress(step)
+        if pace.total > step:
+            pace.shorten(step, max(1, int(kept * (pace.total - step))), "slow")
+            assert abs(pace.progress(step) - before) < 1e-9
+    course = [pace.progress(step) for step in range(pace.total + 1)]
+    assert course == sorted(course)
+    assert (course[0], course[-1]) == (0.0, 1.0)
+    assert pace.total <= total
+
+
+def test_a_shortened_pace_survives_the_plan() -> None:
+    plan = planned(100)
+    Pace(plan).shorten(40, 20, "slow")
+    again = Pace(Plan.load(plan.dump()))
+    assert [again.progress(step) for step in (0, 40, 50, 60)] == [0.0, 0.4, 0.7, 1.0]
+
+
+class Clock:
+    """A time that tests move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("isograft.train.pace.time.monotonic", lambda: self.now)
+
+
+class At:
+    """What a callback asks of a trainer."""
+
+    def __init__(self, step: int) -> None:
+        self.global_step = step
+
+
+def finished_at(limit: float, slowness: float, clock: Clock, folder: Path) -> tuple[float, int]:
+    """Run 100 steps that take `slowness` times what was measured; return when they ended and how many were done."""
+    plan = planned(100)
+    pace = Pace(plan)
+    watch = TimeLimit(pace, plan, RunFolder(folder, resumed=False), limit=limit, began=0.0)
+    step = 0
+    while step < pace.total:
+        clock.now += slowness * (1.0 if pace.progress(step) < 0.5 else 3.0)
+        step += 1
+        watch.on_train_batch_end(At(step), None, None, None, 0)  # type: ignore[arg-type]
+    return clock.now, step
+
+
+@pytest.mark.parametrize("slowness", [1.5, 3.0, 8.0])
+def test_a_run_on_a_machine_that_became_slower_ends_in_time(slowness: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended, steps = finished_at(210.0, slowness, Clock(monkeypatch), tmp_path)
+    assert 0.85 * 200 < ended <= 200 + 3 * slowness
+    assert steps < 100
+
+
+def test_a_run_as_fast_as_measured_keeps_all_its_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert finished_at(212.0, 1.0, Clock(monkeypatch), tmp_path)[1] == 100
+
+
+def test_time_before_an_interruption_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, plan = Clock(monkeypatch), planned(100)
+    clock.now = 50.0
+    watch = TimeLimit(Pace(plan), plan, RunFolder(tmp_path, resumed=True), limit=100.0, began=40.0)
+    watch.load_state_dict({"elapsed": 30.0})
+    assert watch.elapsed == 40.0
+    assert watch.state_dict() == {"elapsed": 40.0}
