@@ -1,6 +1,7 @@
 """Decoded images at working size, in one file, so that training never decodes an original twice.
 
-The file holds the uint8 RGB rows one after the other, lossless, then an index, then a trailer. Rows are
+The file holds the uint8 RGB rows one after the other, lossless, then an index, then a trailer; images that would take more room
+than all caches may are kept as JPEG of quality 95 instead. Rows are
 read with `pread`, not mapped: a pool larger than memory costs the memory of the batch in hand. The file
 is named by its content (pixel hashes, working size, format), so it serves every manifest that lists the
 same images in whatever order, and it may be deleted at any time.
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from isograft.console import warn
-from isograft.data.cache_build import SUFFIX, build_cache_file
+from isograft.data.cache_build import GIGABYTE, SUFFIX, Entry, build_cache_file, bytes_needed
 from isograft.errors import IsograftError
 
 if TYPE_CHECKING:
@@ -31,13 +33,13 @@ if TYPE_CHECKING:
     from isograft.data.manifest import Manifest
     from isograft.data.preprocess import Preprocess
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CACHE_LIMIT_GB = 20.0
 
 _MAGIC = b"ISOGRAFT"
 # magic, format version, working size, images, bytes of pixels, key, checksum of the index
 _TRAILER = struct.Struct("<8sIIQQ32sI")
-_INDEX_COLUMNS = 4  # offset, height, width, CRC-32 of the pixels
+_INDEX_COLUMNS = 5  # offset, height, width, bytes, CRC-32 of the bytes
 
 
 class DamagedCacheError(Exception):
@@ -46,14 +48,15 @@ class DamagedCacheError(Exception):
 
 @dataclass(frozen=True)
 class _CacheKey:
-    """What a cache holds: distinct pixel hashes in sorted order, and the size they are scaled to."""
+    """What a cache holds: distinct pixel hashes in sorted order, the size they are scaled to, and whether they are coded as JPEG."""
 
     hashes: tuple[str, ...]
     working_size: int
+    coded: bool
 
     @property
     def digest(self) -> bytes:
-        digest = hashlib.sha256(f"isograft images {FORMAT_VERSION} {self.working_size}\n".encode())
+        digest = hashlib.sha256(f"isograft images {FORMAT_VERSION} {self.working_size} {'jpeg' if self.coded else 'raw'}\n".encode())
         digest.update("\n".join(self.hashes).encode())
         return digest.digest()
 
@@ -72,12 +75,15 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
         shapes: int64 (N, 2), height and width of every row in pixels.
     """
 
-    def __init__(self, path: Path, file: _File, index: NDArray[np.int64], slots: NDArray[np.int64], checked: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, path: Path, file: _File, index: NDArray[np.int64], slots: NDArray[np.int64], checked: NDArray[np.bool_], coded: bool
+    ) -> None:
         self.path = path
         self._file = file
         self._index = index
         self._slots = slots
         self._checked = checked
+        self._coded = coded
         self.shapes: NDArray[np.int64] = index[slots, 1:3]
 
     @classmethod
@@ -101,17 +107,18 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
         if not all(hashes):
             row = [bool(value) for value in hashes].index(False)
             raise IsograftError(f"row {row} of the manifest has no pixel_hash; use only rows whose status is ok")
-        key = _CacheKey(tuple(sorted(set(hashes))), preprocess.working_size)
-        slot_of = {value: slot for slot, value in enumerate(key.hashes)}
+        slot_of = {value: slot for slot, value in enumerate(sorted(set(hashes)))}
         slots = np.array([slot_of[value] for value in hashes], np.int64)
+        first_rows = np.unique(slots, return_index=True)[1].tolist()
+        coded = bytes_needed(manifest, first_rows, preprocess) > limit_gb * GIGABYTE
+        key = _CacheKey(tuple(slot_of), preprocess.working_size, coded)
         path = key.path(cache_dir)
         if path.exists():
             try:
                 return cls._open(path, key, slots)
             except DamagedCacheError as error:
                 warn(f"the image cache {path} {error}; building it again")
-        first_rows = np.unique(slots, return_index=True)[1].tolist()
-        build_cache_file(path, manifest, first_rows, preprocess, threads, limit_gb, lambda entries: _tail(key, entries))
+        build_cache_file(path, manifest, first_rows, preprocess, threads, limit_gb, coded, lambda entries: _tail(key, entries))
         try:
             return cls._open(path, key, slots)
         except DamagedCacheError as error:
@@ -128,24 +135,26 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
         # The time of last use orders the caches when room is needed; a folder we may only read is no reason to stop.
         with contextlib.suppress(OSError):
             os.utime(path)
-        return cls(path, file, index, slots, np.zeros(len(index), np.bool_))
+        return cls(path, file, index, slots, np.zeros(len(index), np.bool_), key.coded)
 
     def select(self, rows: NDArray[np.int64] | Sequence[int]) -> ImageCache:
         """The same cache seen through these rows, in this order; shares the open file."""
-        return ImageCache(self.path, self._file, self._index, self._slots[np.asarray(rows, np.int64)], self._checked)
+        return ImageCache(self.path, self._file, self._index, self._slots[np.asarray(rows, np.int64)], self._checked, self._coded)
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:  # type: ignore[override]  # no slices: `select` names rows
         slot = self._slots[row]
-        offset, height, width, checksum = self._index[slot].tolist()
-        pixels = self._file.read(height * width * 3, offset)
-        if not self._checked[slot] or len(pixels) != height * width * 3:
-            if zlib.crc32(pixels) != checksum:
+        offset, height, width, size, checksum = self._index[slot].tolist()
+        stored = self._file.read(size, offset)
+        if not self._checked[slot] or len(stored) != size:
+            if zlib.crc32(stored) != checksum:
                 raise IsograftError(f"the image cache {self.path} is damaged (image {slot}); delete this file and run again")
             self._checked[slot] = True
-        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+        pixels = np.frombuffer(stored, np.uint8)
+        decoded = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB) if self._coded else pixels
+        return np.asarray(decoded, np.uint8).reshape(height, width, 3)
 
 
 class _File:
@@ -169,10 +178,10 @@ class _File:
             self._stream.close()
 
 
-def _tail(key: _CacheKey, entries: Iterable[tuple[int, int, int]]) -> bytes:
-    """Index and trailer for images of (height, width, CRC-32) in slot order."""
+def _tail(key: _CacheKey, entries: Iterable[Entry]) -> bytes:
+    """Index and trailer for images in slot order."""
     index = np.array([(0, *entry) for entry in entries], "<i8").reshape(-1, _INDEX_COLUMNS)
-    sizes = index[:, 1] * index[:, 2] * 3
+    sizes = index[:, 3]
     index[:, 0] = np.cumsum(sizes) - sizes
     table = index.tobytes()
     return table + _TRAILER.pack(_MAGIC, FORMAT_VERSION, key.working_size, len(index), int(sizes.sum()), key.digest, zlib.crc32(table))

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+import cv2
 import numpy as np
 
 from isograft.console import Progress, warn
@@ -22,17 +23,22 @@ from isograft.data.readers import ReadError, read_image, to_rgb8
 from isograft.errors import IsograftError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from isograft.data.manifest import Manifest
     from isograft.data.preprocess import Preprocess
 
 SUFFIX = ".cache"
 _TEMPORARY = ".part"
 _STALE_SECONDS = 24 * 3600
-_GIGABYTE = 10**9
+GIGABYTE = 10**9
 
-Entry = tuple[int, int, int]  # height, width, CRC-32 of the pixels
+Entry = tuple[int, int, int, int]  # height, width, bytes, CRC-32 of the bytes
+
+# Nearly without loss: no colour is thinned out, and the difference stays below that of the lightest colour variation.
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+_JPEG_SHARE = 0.3  # of the raw size, at most, of images that are not noise
+
+
+Stored = tuple[tuple[int, ...], memoryview]  # height and width, bytes to be stored
 
 
 def build_cache_file(
@@ -42,9 +48,10 @@ def build_cache_file(
     preprocess: Preprocess,
     threads: int,
     limit_gb: float,
+    coded: bool,
     tail: Callable[[Iterable[Entry]], bytes],
 ) -> None:
-    """Decode these rows of the manifest and write their working-size pixels, then `tail`, to `path`.
+    """Decode these rows of the manifest and write their working-size pixels (as JPEG if `coded`), then `tail`, to `path`.
 
     The file is written under another name and renamed when complete, so a reader, a second process or a
     crash never meets half a cache. It is not flushed to the disk first: checksums find what a power cut breaks.
@@ -52,7 +59,7 @@ def build_cache_file(
     Raises:
         IsograftError: a file no longer decodes to the pixels of the manifest, or there is no room.
     """
-    needed = _bytes_needed(manifest, rows, preprocess)
+    needed = round(bytes_needed(manifest, rows, preprocess) * (_JPEG_SHARE if coded else 1))
     temporary = path.with_name(f"{path.stem}-{os.getpid()}-{time.monotonic_ns()}{_TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +67,7 @@ def build_cache_file(
         if shutil.disk_usage(path.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with temporary.open("wb") as stream, Progress(len(rows), "Caching") as progress:
-            entries = [_append(stream, image, progress) for image in _decoded(manifest, rows, preprocess, threads)]
+            entries = [_append(stream, *image, progress) for image in _decoded(manifest, rows, preprocess, threads, coded)]
             stream.write(tail(entries))
         temporary.replace(path)
     except OSError as error:
@@ -83,14 +90,14 @@ def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
     caches = sorted(_files(folder, SUFFIX), key=lambda item: item[1].st_mtime)
     total = sum(status.st_size for _, status in caches)
     for path, status in caches:
-        if total + needed <= limit_gb * _GIGABYTE:
+        if total + needed <= limit_gb * GIGABYTE:
             break
         stale.append(path)
         total -= status.st_size
     for path in stale:
         path.unlink(missing_ok=True)
-    if needed > limit_gb * _GIGABYTE:
-        warn(f"the cache of these images takes {needed / _GIGABYTE:.1f} GB in {folder}, more than the {limit_gb:g} GB kept otherwise")
+    if needed > limit_gb * GIGABYTE:
+        warn(f"the cache of these images takes {needed / GIGABYTE:.1f} GB in {folder}, more than the {limit_gb:g} GB kept otherwise")
     return stale
 
 
@@ -102,30 +109,31 @@ def _files(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
             continue
 
 
-def _bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess) -> int:
+def bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess) -> int:
+    """Size of a cache of these rows, uncoded."""
     heights, widths = manifest.frame["height"].to_list(), manifest.frame["width"].to_list()
     shapes = [preprocess.working_shape(heights[row], widths[row]) for row in rows]
     return sum(height * width * 3 for height, width in shapes) + 32 * len(rows) + 128
 
 
-def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int) -> Iterator[NDArray[np.uint8]]:
+def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int, coded: bool) -> Iterator[Stored]:
     """Working-size images in the order of `rows`; a few are decoded ahead, in threads."""
     paths, hashes = manifest.locate(), manifest.frame["pixel_hash"].to_list()
     pixels = (manifest.frame["height"].cast(int) * manifest.frame["width"].cast(int)).to_list()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
-    waiting: deque[Future[NDArray[np.uint8]]] = deque()
+    waiting: deque[Future[Stored]] = deque()
     try:
         for row in rows:
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_decode, paths[row], hashes[row], pixels[row], preprocess))
+            waiting.append(pool.submit(_decode, paths[row], hashes[row], pixels[row], preprocess, coded))
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(path: Path, expected: str, max_pixels: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+def _decode(path: Path, expected: str, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
     """One image at working size, after making sure that it still is the image of the manifest."""
     try:
         pixels = read_image(path, max_pixels)
@@ -133,19 +141,21 @@ def _decode(path: Path, expected: str, max_pixels: int, preprocess: Preprocess) 
         raise IsograftError(f"{path} cannot be read any more: {error}; restore the file, or run ingest again") from error
     if pixel_hash(pixels.array) != expected:
         raise IsograftError(f"{path} has changed since the manifest was made; restore the file, or run ingest again")
-    return preprocess.working(to_rgb8(pixels.array))
+    image = np.ascontiguousarray(preprocess.working(to_rgb8(pixels.array)))
+    if coded:
+        return image.shape[:2], cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].data
+    return image.shape[:2], image.data
 
 
-def _append(stream: BinaryIO, image: NDArray[np.uint8], progress: Progress) -> Entry:
-    data = np.ascontiguousarray(image).data
+def _append(stream: BinaryIO, shape: tuple[int, ...], data: memoryview, progress: Progress) -> Entry:
     stream.write(data)
     progress.advance()
-    return image.shape[0], image.shape[1], zlib.crc32(data)
+    return shape[0], shape[1], data.nbytes, zlib.crc32(data)
 
 
 def _refuse(error: OSError, folder: Path, needed: int) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise IsograftError(
-            f"no room for decoded images: {folder} needs {needed / _GIGABYTE:.2f} GB more; free some space or choose another --cache-dir"
+            f"no room for decoded images: {folder} needs {needed / GIGABYTE:.2f} GB more; free some space or choose another --cache-dir"
         ) from error
     raise IsograftError(f"the cache folder {folder} cannot be written ({error.strerror or error}); choose another --cache-dir") from error

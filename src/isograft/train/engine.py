@@ -78,9 +78,12 @@ def run_training(
 
 def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None) -> pl.Trainer:
     """A Lightning trainer that does nothing but the steps: saving, figures and the screen are ours."""
+    on_gpu = training_device().type == "cuda"
     return pl.Trainer(
-        accelerator="gpu" if training_device().type == "cuda" else "cpu",
+        accelerator="gpu" if on_gpu else "cpu",
         devices=1,
+        deterministic="warn" if on_gpu else None,  # same bytes again; an operation that cannot is named in a warning
+        benchmark=False,  # a measured choice of kernels may differ from run to run
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=1,
         logger=False,

@@ -212,6 +212,18 @@ def test_a_pool_above_the_limit_still_works_and_says_so(manifest: Manifest, tmp_
     assert "more than the" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_a_pool_above_the_limit_is_kept_as_jpeg_and_hardly_changed(image_tree: Path, tmp_path: Path) -> None:
+    plain = manifest_of(sorted(image_tree.rglob("*.png")))
+    raw, coded = build(plain, tmp_path / "raw"), build(plain, tmp_path / "coded", limit_gb=1e-9)
+    assert raw.path.name != coded.path.name
+    for before, after in zip(raw, coded, strict=True):
+        assert (after.shape, after.dtype) == (before.shape, np.uint8)
+        difference = np.abs(before.astype(int) - after)
+        assert difference.mean() < 2
+    again = build(plain, tmp_path / "coded", limit_gb=1e-9).select([3, 1])
+    assert all(np.array_equal(again[place], coded[row]) for place, row in enumerate([3, 1]))
+
+
 def test_select_shows_rows_in_the_order_asked_for(manifest: Manifest, tmp_path: Path) -> None:
     cache = build(manifest, tmp_path)
     chosen = cache.select([7, 2, 7])
