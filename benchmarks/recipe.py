@@ -89,9 +89,7 @@ def pretrained(name: str, args: argparse.Namespace, pool: Path) -> Path:
         plan = args.out / f"{folder.name}.json"
         plan.write_text(json.dumps({"total_steps": args.steps, **edits}))
         shutil.rmtree(folder, ignore_errors=True)
-        isograft.pretrain(
-            pool, out=folder, plan=plan, epochs=1, image_size=64, cache_dir=args.out / "cache", threads=args.threads, **options
-        )
+        isograft.pretrain(pool, out=folder, plan=plan, image_size=64, cache_dir=args.out / "cache", threads=args.threads, **options)
     return folder
 
 

@@ -20,6 +20,11 @@ from isograft.settings import IDLE, Settings
 
 S = TypeVar("S", bound=Settings)
 
+_BINDING = ("init", "backbone")  # another start makes another run of the same plan
+_STEPS = ("total_steps", "pace", "warmup_steps")
+_FOLLOWS = {"epochs": _STEPS, "max_time": _STEPS, "image_size": ("resolution",), "batch_size": _STEPS}
+"""Decisions that follow from an option; it decides them when it is given."""
+
 
 class Decision(BaseModel):
     """One value and why.
@@ -72,17 +77,27 @@ class Edits(BaseModel):
                 f'--plan {path} is no plan; write for example {{"lr": 0.0001}}, or give the run.json or model.json of another run'
             ) from error
 
-    def settle(self, settings: S) -> S:
+    def settle(self, settings: S) -> tuple[S, Edits]:
         """Give the options that were left to us the values wanted here, so that they are checked like any option.
 
+        Returns:
+            The settings, and the edits without what options that were given decide.
+
         Raises:
-            IsograftError: A value that the option does not take.
+            IsograftError: A value that the option does not take, or one that contradicts an option.
         """
+        given = {name: getattr(settings, name, None) for name in _FOLLOWS}
+        decided = [name for name, value in given.items() if value not in (None, "auto", self.wanted.get(name))]
+        clashes = {name for option in decided for name in _FOLLOWS[option] if name in self.wanted}
+        if self.strict and "epochs" in decided and clashes & {*_STEPS}:
+            raise IsograftError(f"--epochs and {min(clashes & {*_STEPS})} of {self.origin} contradict each other; leave one of them out")
         idle = IDLE.get(getattr(settings, "strategy", ""), {})
         derived = () if self.strict else ("epochs", "domain", *idle)  # in a whole plan they follow from its steps and views
         left = {name: value for name, value in self.wanted.items() if getattr(settings, name, None) == "auto" and name not in derived}
+        dropped = set() if self.strict else clashes
+        kept = self.model_copy(update={"wanted": {name: value for name, value in self.wanted.items() if name not in dropped}})
         try:
-            return type(settings).model_validate({**settings.model_dump(), **left})
+            return type(settings).model_validate({**settings.model_dump(), **left}), kept
         except ValidationError as error:
             raise IsograftError(f"{self.origin}: {sentence(error, type(settings), str)}") from error
 
@@ -93,11 +108,13 @@ class Plan:
     Args:
         decisions: Decisions taken already.
         edits: What people want in place of what would be decided.
+        kept: Whether the decisions taken already stand, as in a resumed run.
     """
 
-    def __init__(self, decisions: Iterable[Decision] = (), edits: Edits | None = None) -> None:
+    def __init__(self, decisions: Iterable[Decision] = (), edits: Edits | None = None, *, kept: bool = False) -> None:
         self._decisions: dict[str, Decision] = {decision.name: decision for decision in decisions}
         self._edits = edits or Edits()
+        self._kept = kept
 
     def decide(self, name: str, value: Any, reason: str) -> Any:
         """Record a decision, or what the plan file wants instead, and return the value.
@@ -105,7 +122,9 @@ class Plan:
         Raises:
             IsograftError: The file wants another kind of value.
         """
-        if name in self._edits.wanted:
+        if self._kept and name in self._decisions:
+            return self[name]
+        if self.edited(name):
             wanted = self._edits.wanted[name]
             if _kind(wanted) != _kind(value) and value is not None:
                 raise IsograftError(f"{self._edits.origin} sets {name} to {wanted!r}, but it must be like {value!r}")
@@ -116,7 +135,13 @@ class Plan:
         """Record what the user asked for, or the automatic value with its reason when they left it to us."""
         if asked is None or asked == "auto":
             return self.decide(name, automatic, reason)
-        return self.revise(name, asked, "as asked")
+        if self._kept and name in self._decisions:
+            return self[name]
+        return self.revise(name, asked, f"from {self._edits.origin}" if self._edits.wanted.get(name) == asked else "as asked")
+
+    def edited(self, name: str) -> bool:
+        """Whether people took this decision out of our hands."""
+        return name in self._edits.wanted
 
     def state(self, name: str, value: Any, reason: str) -> Any:
         """Record what follows from the input and the options, and so cannot be edited.
@@ -124,10 +149,10 @@ class Plan:
         Raises:
             IsograftError: An edit says something else.
         """
-        if self._edits.strict and self._edits.wanted.get(name, value) != value:
+        if (self._edits.strict or name in _BINDING) and self._edits.wanted.get(name, value) != value:
             raise IsograftError(
                 f"{self._edits.origin} sets {name} to {self._edits.wanted[name]!r}, but that is no choice: it is {value!r} ({reason}); "
-                "leave it out"
+                f"{f'give --{name}' if name in _BINDING else 'leave it out'}"
             )
         return self.revise(name, value, reason)
 
@@ -165,8 +190,8 @@ class Plan:
 
     @classmethod
     def load(cls, dumped: Iterable[dict[str, Any]]) -> Plan:
-        """Rebuild a plan from `dump`."""
-        return cls(Decision.model_validate(entry) for entry in dumped)
+        """Rebuild a plan from `dump`; what it holds stands."""
+        return cls((Decision.model_validate(entry) for entry in dumped), kept=True)
 
     def tell(self) -> None:
         """Show the plan to the user, a line each."""

@@ -75,10 +75,33 @@ def test_the_plan_of_another_run_is_used_as_far_as_it_goes(tmp_path: Path) -> No
 
 def test_an_edited_option_is_checked_like_an_option(tmp_path: Path) -> None:
     asked = PretrainSettings(data="pool", out=tmp_path / "out", batch_size=8)
-    settled = edits(tmp_path, {"image_size": 96, "batch_size": 4}).settle(asked)
+    settled, _ = edits(tmp_path, {"image_size": 96, "batch_size": 4}).settle(asked)
     assert (settled.image_size, settled.batch_size) == (96, 8)
     with pytest.raises(IsograftError, match=r"plan.json: image_size is 'wide' but must be"):
         edits(tmp_path, {"image_size": "wide"}).settle(asked)
+
+
+def test_an_option_and_an_edit_that_it_decides_contradict_each_other(tmp_path: Path) -> None:
+    asked = PretrainSettings(data="pool", out=tmp_path / "out", epochs=5)
+    with pytest.raises(IsograftError, match=r"--epochs and total_steps of plan.json contradict each other"):
+        edits(tmp_path, {"total_steps": 300}).settle(asked)
+    whole = [{"name": "total_steps", "value": 300, "reason": "usual"}, {"name": "lr", "value": 0.1, "reason": "usual"}]
+    settled, kept = edits(tmp_path, {"plan": whole}).settle(asked)
+    assert (settled.epochs, settled.lr, kept.wanted) == (5, 0.1, {"lr": 0.1})
+
+
+def test_the_plan_of_another_run_needs_the_same_start(tmp_path: Path) -> None:
+    whole = [{"name": "init", "value": "imagenet", "reason": "usual"}]
+    with pytest.raises(IsograftError, match=r"sets init to 'imagenet', .* it is 'scratch' .*give --init"):
+        Plan(edits=edits(tmp_path, {"plan": whole})).state("init", "scratch", "random weights")
+
+
+def test_decisions_of_a_loaded_plan_stand_whatever_would_be_decided_now(tmp_path: Path) -> None:
+    first = Plan(edits=edits(tmp_path, {"layer_decay": 0.5}))
+    first.decide("layer_decay", 0.8, "usual")
+    again = Plan.load(first.dump())
+    assert again.decide("layer_decay", 0.8, "usual") == 0.5
+    assert again.dump() == first.dump()
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "3", "{", '{"plan": [{"value": 1}]}'])

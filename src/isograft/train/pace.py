@@ -39,8 +39,8 @@ class Pace:
         steps, shares = zip(*self._knots(), strict=True)
         return float(np.interp(step, steps, shares))
 
-    def shorten(self, step: int, left: int, reason: str) -> None:
-        """Do what is left of the run in fewer steps.
+    def replan(self, step: int, left: int, reason: str) -> None:
+        """Do what is left of the run in another number of steps.
 
         Args:
             step: Steps already done.
@@ -59,7 +59,7 @@ class Pace:
 
 
 class TimeLimit(pl.Callback):
-    """Compares the clock with the plan twenty times per run, and shortens the run when it would end too late.
+    """Compares the clock with the plan: leaves steps out when the run would end too late, and takes them back when time allows.
 
     Args:
         pace: The pace of the run.
@@ -73,8 +73,9 @@ class TimeLimit(pl.Callback):
         self.pace, self.plan, self.run = pace, plan, run
         self.limit, self.reserve, self.began = limit, float(plan["reserve_seconds"]), began
         self.before = 0.0
-        self.every = max(1, pace.total // CHECKS)
-        self._mark = (-1, 0.0)  # step and seconds at the last check
+        self.planned = pace.total
+        self._first = (-1, 0.0)  # step and seconds after the first step, which warms up and says nothing about the speed
+        self._checked = 0
 
     @property
     def elapsed(self) -> float:
@@ -82,24 +83,26 @@ class TimeLimit(pl.Callback):
         return self.before + time.monotonic() - self.began
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Look at the clock now and then."""
+        """Look at the clock now and then, more often near the end."""
         step = trainer.global_step
-        if self._mark[0] < 0:  # the first step warms up and says nothing about the speed
-            self._mark = (step, self.elapsed)
-        elif step - self._mark[0] >= self.every and step < self.pace.total:
+        if self._first[0] < 0:
+            self._first, self._checked = (step, self.elapsed), step
+            return
+        interval = min(self.planned // CHECKS, (self.pace.total - self._checked) // 3)
+        if step - self._checked >= max(1, interval) and step < self.pace.total:
+            self._checked = step
             self.check(step)
 
     def check(self, step: int) -> None:
-        """Shorten the run if the steps since the last check say that it will end too late."""
-        before, then = self._mark
-        slowness = (self.elapsed - then) / self._planned_seconds(before, step)
+        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would not end in time."""
+        first, then = self._first
+        slowness = (self.elapsed - then) / self._planned_seconds(first, step)
         needed = slowness * self._planned_seconds(step, self.pace.total)
         share = max(0.0, self.limit - self.elapsed - self.reserve) / needed
-        self._mark = (step, self.elapsed)
-        if share < WORTH_A_CHANGE:
-            left = max(1, int(share * (self.pace.total - step)))
-            reason = f"steps take {slowness:.2f} times as long as measured before: {self.pace.total - step - left} left out to end in time"
-            self.pace.shorten(step, left, reason)
+        left = min(max(1, int(share * (self.pace.total - step))), self.planned - step)
+        if share < WORTH_A_CHANGE or (share > 1 / WORTH_A_CHANGE and left > self.pace.total - step):
+            reason = f"a step takes {slowness:.2f} times as long as measured before, all included: {left} are left, to end in time"
+            self.pace.replan(step, left, reason)
             self.run.remember(plan=self.plan.dump())
             console.say(f"step {step}: {reason}")
 

@@ -71,7 +71,7 @@ def open_training(run: RunFolder, settings: S, need_labels: bool) -> Opening[S]:
     """
     torch.manual_seed(settings.seed)
     edits = _edits(run, settings)
-    settings = edits.settle(settings)
+    settings, edits = edits.settle(settings)
     manifest = open_data(settings.data, settings, need_labels=need_labels)
     start = open_start(settings.init, settings.backbone, settings.backbone_arg)
     run.check_inputs(data=manifest.fingerprint(), init=start.fingerprint())

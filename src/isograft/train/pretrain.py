@@ -119,7 +119,7 @@ def _plan_speed(job: _Job, began: float) -> None:
     else:
         plan.revise("precision", settings.precision, "as asked")
     costs = None
-    if time_limit(settings) is not None:
+    if time_limit(settings, plan) is not None:
         costs = measure_costs(job.method, job.specs_at, plan, job.preprocess, len(job.images), began)
     plan_steps(plan, settings, len(job.images), costs)
 
@@ -139,7 +139,7 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
     schedule: ResolutionSchedule = parse_schedule(plan["resolution"])
     monitor = EmbeddingMonitor(job.images, job.preprocess, manifest, history, plan, settings.seed)
     module = PretrainModule(job.method, plan, job.preprocess, history, settings.seed)
-    pace, limit = Pace(plan), time_limit(settings)
+    pace, limit = Pace(plan), time_limit(settings, plan)
     clock = [TimeLimit(pace, plan, run, limit=limit, began=began)] if limit is not None else []
     run_training(
         module,

@@ -80,9 +80,9 @@ def _progressive(size: int) -> list[list[float]]:
     return [[small, 0.8], [size, 0.2]] if small < size else [[size, 1.0]]
 
 
-def time_limit(settings: PretrainSettings) -> float | None:
-    """Seconds the whole command may take: as asked, half an hour when nothing is, none when only epochs are."""
-    if settings.max_time is not None:
+def time_limit(settings: PretrainSettings, plan: Plan) -> float | None:
+    """Seconds the whole command may take: as asked, half an hour when nothing is, none when only epochs or steps are."""
+    if settings.max_time is not None or plan.edited("total_steps"):
         return settings.max_time
     return 60.0 * DEFAULT_MINUTES if settings.epochs == "auto" else None
 
@@ -101,19 +101,25 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
         steps, reason = settings.epochs * per_epoch, "as asked"
     else:
         steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
-    limit = time_limit(settings)
+    limit = time_limit(settings, plan)
     watching = 1
     if costs is not None and limit is not None:
         mean = sum(share * costs.step[int(size)] for size, share in plan["resolution"])
         fit = int((limit - costs.spent - costs.reserve) / (mean * (1 + WATCHING_SHARE)))
         if fit < steps or (settings.epochs == "auto" and settings.max_time is not None):
+            if fit < 1:
+                least = math.ceil(costs.spent + costs.reserve + mean)
+                raise IsograftError(
+                    f"{limit:.3g} seconds are too short: getting ready took {costs.spent:.0f} s here, and a step takes {mean:.2g} s; "
+                    f"give --max-time {least}s or more"
+                )
             steps, reason = fit, f"{limit / 60:.3g} minutes at {mean:.2g} s per step, measured"
         watching = math.ceil(costs.watch / (WATCHING_SHARE * mean))
         plan.state("step_seconds", [[size, round(cost, 4)] for size, cost in sorted(costs.step.items())], "measured at each view size")
         plan.state("reserve_seconds", round(costs.reserve, 1), "for what follows the last step")
     total = plan.decide("total_steps", max(1, steps), reason)
     plan.decide("pace", [[0, 0.0], [total, 1.0]], "the share of the run that is done, by step")
-    plan.decide("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
+    plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
     plan.decide("warmup_steps", max(1, min(total // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")
     plan.decide("history_every", max(1, total // 100), "a hundred rows of history")
     plan.decide("monitor_every", max(1, math.ceil(total / 10), watching), "ten times per run, at a twentieth of its time at most")

@@ -26,7 +26,7 @@ def test_progress_never_falls_and_ends_at_one_however_often_a_run_is_shortened(t
         step = step + int(where * (pace.total - step))
         before = pace.progress(step)
         if pace.total > step:
-            pace.shorten(step, max(1, int(kept * (pace.total - step))), "slow")
+            pace.replan(step, max(1, int(kept * (pace.total - step))), "slow")
             assert abs(pace.progress(step) - before) < 1e-9
     course = [pace.progress(step) for step in range(pace.total + 1)]
     assert course == sorted(course)
@@ -36,7 +36,7 @@ def test_progress_never_falls_and_ends_at_one_however_often_a_run_is_shortened(t
 
 def test_a_shortened_pace_survives_the_plan() -> None:
     plan = planned(100)
-    Pace(plan).shorten(40, 20, "slow")
+    Pace(plan).replan(40, 20, "slow")
     again = Pace(Plan.load(plan.dump()))
     assert [again.progress(step) for step in (0, 40, 50, 60)] == [0.0, 0.4, 0.7, 1.0]
 

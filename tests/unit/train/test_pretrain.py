@@ -63,9 +63,16 @@ def test_the_history_holds_loss_rate_and_the_state_of_the_embedding(backbone: Pa
 
 
 def test_a_time_limit_decides_the_number_of_steps(tiny: Path, cache: Path, tmp_path: Path) -> None:
-    isograft.pretrain(tiny, out=tmp_path / "model", max_time="1s", cache_dir=cache, **{**SMALL, "epochs": 10_000})
+    isograft.pretrain(tiny, out=tmp_path / "model", max_time="10s", cache_dir=cache, **{**SMALL, "epochs": 10_000})
     decided = plan(tmp_path / "model")
-    assert 1 <= decided["total_steps"] < 10_000 * 3
+    assert decided["total_steps"] < 10_000
+    assert decided["pace"][-1] == [decided["total_steps"], 1.0]
+
+
+def test_a_time_limit_too_short_to_begin_is_refused_with_the_least_that_would_do(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsograftError, match=r"are too short: getting ready took \d+ s here.*give --max-time \d+s or more"):
+        isograft.pretrain(tiny, out=tmp_path / "model", max_time=0.01, cache_dir=cache, **{**SMALL, "epochs": "auto"})
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_says_what_to_do(
@@ -182,10 +189,23 @@ def test_a_plan_file_replaces_decisions_and_says_so(tiny: Path, cache: Path, tmp
         isograft.pretrain(tiny, out=tmp_path / "other", plan=tmp_path / "plan.json", cache_dir=cache, **SMALL)
 
 
+def test_a_resumed_run_keeps_the_edits_of_its_plan(tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edits = tmp_path / "plan.json"
+    edits.write_text(json.dumps({"weight_decay": 0.2, "layer_decay": 0.5}))
+    isograft.pretrain(tiny, out=tmp_path / "whole", plan=edits, cache_dir=cache, **SMALL)
+    monkeypatch.setattr("isograft.train.pretrain.save_backbone", stop)
+    with pytest.raises(KeyboardInterrupt):
+        isograft.pretrain(tiny, out=tmp_path / "model", plan=edits, cache_dir=cache, **SMALL)
+    monkeypatch.undo()
+    isograft.pretrain(tiny, out=tmp_path / "model", plan=edits, cache_dir=cache, resume=True, **SMALL)
+    assert plan(tmp_path / "model")["weight_decay"] == 0.2
+    assert weights(tmp_path / "model") == weights(tmp_path / "whole")
+
+
 def test_a_run_with_the_plan_of_another_gives_its_bytes(tiny: Path, cache: Path, tmp_path: Path) -> None:
     asked = {**SMALL, "epochs": "auto"}
     isograft.pretrain(tiny, out=tmp_path / "a", max_time="8s", cache_dir=cache, **asked)
-    isograft.pretrain(tiny, out=tmp_path / "b", plan=tmp_path / "a" / "run.json", max_time="1h", cache_dir=cache, **asked)
+    isograft.pretrain(tiny, out=tmp_path / "b", plan=tmp_path / "a" / "run.json", cache_dir=cache, **asked)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 

@@ -59,7 +59,7 @@ def test_a_run_shortened_on_its_way_ends_sooner_and_still_at_the_full_size() -> 
     for number, batch in enumerate(batches):
         sizes.append(batch.views[0].shape[1])
         if number == 9:
-            batches.pace.shorten(10, 5, "slow")
+            batches.pace.replan(10, 5, "slow")
     assert sizes == [8] * 11 + [16] * 4
 
 
