@@ -119,8 +119,8 @@ def _probabilities(model: Model, data: LabeledData, threads: int) -> npt.NDArray
 
 
 def _predictions(data: LabeledData, p: npt.NDArray[np.float64], classes: Sequence[str], leaked: npt.NDArray[np.bool_]) -> pl.DataFrame:
-    """One row per tested image: who it is, what it is, what the model says, then the data's further columns."""
-    frame = data.manifest.frame
+    """One row per tested image: who it is, what it is, what the model says, then the data's further columns; no absolute path."""
+    frame, _ = data.manifest.portable()
     table = pl.concat([frame.select("id", "uri", "label", "group"), answers(list(p), classes)], how="horizontal")
     if leaked.any():
         table = table.with_columns(pl.Series("leaked", leaked))

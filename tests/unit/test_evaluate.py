@@ -131,6 +131,17 @@ def test_outputs_name_model_and_data_but_no_folder_of_the_machine(world: SimpleN
     assert metrics["data"]["name"] == "m.parquet"
 
 
+def test_predictions_of_a_folder_name_no_folder_of_the_machine(world: SimpleNamespace, tmp_path: Path) -> None:
+    for index, label in enumerate(world.manifest.frame["label"]):
+        target = tmp_path / "given" / label
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"{index}.png").write_bytes((world.root / "images" / f"{index}.png").read_bytes())
+    world.out = world.root / "out-folder"
+    world.run(tmp_path / "given")
+    for path in world.out.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+
+
 def test_the_own_test_split_is_read_from_any_file_name(world: SimpleNamespace) -> None:
     """A percent sign, a number sign and a byte that is no UTF-8."""
     strange = os.fsdecode(b"100% #1 \xff.png")
