@@ -1,4 +1,4 @@
-"""How far a run has come at each step; a run with a time limit leaves out steps that it turns out to have no time for."""
+"""How far a run has come at each step; a run with a time limit leaves out steps that it has no time for, or adds some when it has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pace:
     the full view size. The knots stand in the plan: a resumed run has the pace it had before.
 
     Args:
-        plan: Holds `total_steps`, and `pace` once steps have been left out.
+        plan: Holds `total_steps`, `pace` once steps have been left out or added, and `most_steps` where the time alone decides their number.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -33,6 +33,11 @@ class Pace:
     def total(self) -> int:
         """Steps of the whole run, as presently planned."""
         return int(self._plan["total_steps"])
+
+    @property
+    def most(self) -> int:
+        """Steps the run may have at most."""
+        return max(self.total, int(self._plan.get("most_steps", self.total)))
 
     def progress(self, step: int) -> float:
         """Return the share of the run that is done after `step` steps."""
@@ -59,7 +64,9 @@ class Pace:
 
 
 class TimeLimit(pl.Callback):
-    """Compares the clock with the plan: leaves steps out when the run would end too late, and takes them back when time allows.
+    """Compares the clock with the plan: leaves steps out when the run would end too late, and adds some when time allows.
+
+    A run whose steps follow from its epochs never does more than those; one that only has a time limit uses the time.
 
     Args:
         pace: The pace of the run.
@@ -73,7 +80,7 @@ class TimeLimit(pl.Callback):
         self.pace, self.plan, self.run = pace, plan, run
         self.limit, self.reserve, self.began = limit, float(plan["reserve_seconds"]), began
         self.before = 0.0
-        self.planned = pace.total
+        self.planned, self.most = pace.total, pace.most
         self._first = (-1, 0.0)  # step and seconds after the first step, which warms up and says nothing about the speed
         self._checked = 0
 
@@ -94,12 +101,12 @@ class TimeLimit(pl.Callback):
             self.check(step)
 
     def check(self, step: int) -> None:
-        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would not end in time."""
+        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would not end when it should."""
         first, then = self._first
         slowness = (self.elapsed - then) / self._planned_seconds(first, step)
         needed = slowness * self._planned_seconds(step, self.pace.total)
         share = max(0.0, self.limit - self.elapsed - self.reserve) / needed
-        left = min(max(1, int(share * (self.pace.total - step))), self.planned - step)
+        left = min(max(1, int(share * (self.pace.total - step))), self.most - step)
         if share < WORTH_A_CHANGE or (share > 1 / WORTH_A_CHANGE and left > self.pace.total - step):
             reason = f"a step takes {slowness:.2f} times as long as measured before, all included: {left} are left, to end in time"
             self.pace.replan(step, left, reason)

@@ -15,6 +15,7 @@ from isograft.settings import PretrainSettings
 DEFAULT_MINUTES = 30
 DEFAULT_EPOCHS = 200
 WATCHING_SHARE = 0.05
+MOST_MORE = 3  # a machine that was busy while a step was measured may be so much faster later
 LEAST_IMAGES = 8
 
 
@@ -102,11 +103,13 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
     else:
         steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
     limit = time_limit(settings, plan)
-    watching = 1
+    watching, most = 1, 1
     if costs is not None and limit is not None:
         mean = sum(share * costs.step[int(size)] for size, share in plan["resolution"])
         fit = int((limit - costs.spent - costs.reserve) / (mean * (1 + WATCHING_SHARE)))
-        if fit < steps or (settings.epochs == "auto" and settings.max_time is not None):
+        time_alone = settings.epochs == "auto" and settings.max_time is not None
+        most = MOST_MORE * fit if time_alone and not plan.edited("total_steps") else steps
+        if fit < steps or time_alone:
             if fit < 1:
                 least = math.ceil(costs.spent + costs.reserve + mean)
                 raise IsograftError(
@@ -118,6 +121,7 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
         plan.state("step_seconds", [[size, round(cost, 4)] for size, cost in sorted(costs.step.items())], "measured at each view size")
         plan.state("reserve_seconds", round(costs.reserve, 1), "for what follows the last step")
     total = plan.decide("total_steps", max(1, steps), reason)
+    plan.state("most_steps", max(most, total), "however fast the machine turns out to be")
     plan.decide("pace", [[0, 0.0], [total, 1.0]], "the share of the run that is done, by step")
     plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
     plan.decide("warmup_steps", max(1, min(total // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")

@@ -36,7 +36,8 @@ class BatchStream:
         self.position = position
 
     def __len__(self) -> int:
-        return self.pace.total
+        """The most batches there can be: Lightning asks once, at the start, and goes on to the end of the stream, which may come earlier."""
+        return self.pace.most
 
     def __iter__(self) -> Iterator[Batch]:
         step = self.position()

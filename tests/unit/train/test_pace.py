@@ -56,9 +56,10 @@ class At:
         self.global_step = step
 
 
-def finished_at(limit: float, slowness: float, clock: Clock, folder: Path) -> tuple[float, int]:
-    """Run 100 steps that take `slowness` times what was measured; return when they ended and how many were done."""
+def finished_at(limit: float, slowness: float, clock: Clock, folder: Path, most: int = 100) -> tuple[float, int]:
+    """Run 100 planned steps that take `slowness` times what was measured; return when they ended and how many were done."""
     plan = planned(100)
+    plan.state("most_steps", most, "here")
     pace = Pace(plan)
     watch = TimeLimit(pace, plan, RunFolder(folder, resumed=False), limit=limit, began=0.0)
     step = 0
@@ -78,6 +79,16 @@ def test_a_run_on_a_machine_that_became_slower_ends_in_time(slowness: float, mon
 
 def test_a_run_as_fast_as_measured_keeps_all_its_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert finished_at(212.0, 1.0, Clock(monkeypatch), tmp_path)[1] == 100
+
+
+def test_a_run_that_only_has_a_time_limit_uses_the_time_of_a_faster_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended, steps = finished_at(210.0, 0.5, Clock(monkeypatch), tmp_path, most=300)
+    assert 0.95 * 200 < ended <= 200
+    assert 180 <= steps <= 205
+
+
+def test_a_run_of_so_many_epochs_does_no_more_on_a_faster_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert finished_at(210.0, 0.5, Clock(monkeypatch), tmp_path)[1] == 100
 
 
 def test_time_before_an_interruption_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import isograft
 from isograft.errors import IsograftError
 from isograft.ssl.simclr import SimCLR
 
-SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 16, "threads": 1}
+SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 16, "threads": 1, "precision": "fp32"}
 
 
 def weights(folder: Path) -> bytes:
