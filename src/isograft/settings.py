@@ -147,9 +147,9 @@ class EvaluateSettings(DataSettings):
 
     @model_validator(mode="after")
     def _data_described(self) -> EvaluateSettings:
-        for name in ("labels", "path_column", "label_column", "group_column"):
+        for name in ("labels", "path_column", "label_column", "group_column", "cache_dir"):
             if self.data is None and getattr(self, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} describes DATA, but none is given: leave it out, or name the data to score")
+                raise ValueError(f"--{name.replace('_', '-')} is about DATA, but none is given: leave it out, or name the data to score")
         return self
 
 

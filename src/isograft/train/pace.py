@@ -23,7 +23,7 @@ class Pace:
     the full view size. The knots stand in the plan: a resumed run has the pace it had before.
 
     Args:
-        plan: Holds `total_steps`, `pace` once steps have been left out or added, and `most_steps` where the time alone decides their number.
+        plan: Holds `total_steps`, `pace` once steps were left out or added, and `most_steps` where the time alone decides their number.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -101,7 +101,7 @@ class TimeLimit(pl.Callback):
             self.check(step)
 
     def check(self, step: int) -> None:
-        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would not end when it should."""
+        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would end at another time."""
         first, then = self._first
         slowness = (self.elapsed - then) / self._planned_seconds(first, step)
         needed = slowness * self._planned_seconds(step, self.pace.total)

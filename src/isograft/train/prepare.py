@@ -19,8 +19,6 @@ from isograft.settings import TrainingSettings
 from isograft.train.start import Start, open_start
 from isograft.train.views import plan_image_size
 
-WORKING_MARGIN = 1.5  # images are kept somewhat larger than the network's input, so that crops stay sharp
-
 S = TypeVar("S", bound=TrainingSettings)
 
 
@@ -54,9 +52,7 @@ class Opening(Generic[S]):
         self.plan.state("backbone", self.start.backbone, self.start.reason)
         self.plan.state("init", self.settings.init, self.start.describe())
         median = int(np.median(self.short_sides()))
-        size = plan_image_size(self.plan, self.settings.image_size, median, device, self.start.image_size)
-        mean, std = self.start.pixel_scale
-        return Preprocess(image_size=size, working_size=round(WORKING_MARGIN * size), mean=mean, std=std)
+        return self.start.preprocess(plan_image_size(self.plan, self.settings.image_size, median, device, self.start.image_size))
 
     def cached(self, manifest: Manifest, preprocess: Preprocess) -> ImageCache:
         """Decode images at working size, or find them decoded."""

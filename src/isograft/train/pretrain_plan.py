@@ -36,8 +36,19 @@ class Costs:
     spent: float
 
 
-def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *, started: bool, device: torch.device) -> None:
-    """Decide batch, rates and resolution; the number of steps follows once a step's time is known."""
+def plan_training(
+    plan: Plan, settings: PretrainSettings, manifest: Manifest, *, started: bool, kept_statistics: bool, device: torch.device
+) -> None:
+    """Decide batch, rates and resolution; the number of steps follows once a step's time is known.
+
+    Args:
+        plan: Holds `method` and `image_size`; receives the decisions.
+        settings: What was asked.
+        manifest: The pool.
+        started: Whether the network begins with weights.
+        kept_statistics: Whether all its batch statistics came with them.
+        device: Where the training runs.
+    """
     if len(manifest) < LEAST_IMAGES:
         raise IsograftError(f"{settings.data} holds {len(manifest)} usable images; pretraining needs at least {LEAST_IMAGES}")
     method = plan["method"]
@@ -61,11 +72,7 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     plan.choose("lr", settings.lr, rate, reason)
     plan.decide("new_layer_lr", 1e-3 if started else plan["lr"], "projector or head, always new")
     plan.decide("layer_decay", 0.8 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
-    plan.decide(
-        "frozen_bn",
-        started,
-        "the weights expect the batch statistics they were trained with" if started else "a new network needs its own statistics",
-    )
+    plan.decide("frozen_bn", kept_statistics, statistics_reason(kept_statistics))
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
     plan.decide("schedule", "cosine", "ends at zero")
     constant = started or plan["method"] == "mae" or plan["fixed_size"]
@@ -73,6 +80,11 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     plan.decide(
         "resolution", resolution, "one size throughout" if len(resolution) == 1 else "small views first: more images in the same time"
     )
+
+
+def statistics_reason(kept: bool) -> str:
+    """Why batch statistics are kept or not."""
+    return "the weights expect the batch statistics they were trained with" if kept else "a network without its own statistics needs them"
 
 
 def _progressive(size: int) -> list[list[float]]:
@@ -124,6 +136,6 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
     plan.state("most_steps", max(most, total), "however fast the machine turns out to be")
     plan.decide("pace", [[0, 0.0], [total, 1.0]], "the share of the run that is done, by step")
     plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
-    plan.decide("warmup_steps", max(1, min(total // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")
+    plan.decide("warmup", max(1, min(total // 10, 2 * per_epoch)) / max(2, total), "share of the run: a tenth, two epochs at most")
     plan.decide("history_every", max(1, total // 100), "a hundred rows of history")
     plan.decide("monitor_every", max(1, math.ceil(total / 10), watching), "ten times per run, at a twentieth of its time at most")

@@ -31,7 +31,7 @@ class BestOnValidation(pl.Callback):
         self.preprocess = preprocess
         self.plan = plan
         self.history = history
-        self.per_epoch = max(1, plan["total_steps"] // plan["epochs"])
+        self.per_epoch = int(plan.get("steps_per_epoch", 1))
         self.best: dict[str, Any] = {}
         self.weights: dict[str, Tensor] = {}
 
@@ -46,7 +46,7 @@ class BestOnValidation(pl.Callback):
             return
         self._score(trainer, pl_module)
         waited = (trainer.global_step - self.best["step"]) / self.per_epoch
-        if waited > max(5, PATIENCE_SHARE * self.plan["epochs"]):
+        if waited > max(5, PATIENCE_SHARE * self.plan["total_steps"] / self.per_epoch):
             trainer.should_stop = True
 
     def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:
