@@ -22,7 +22,7 @@ from isograft.settings import IDLE, Settings
 S = TypeVar("S", bound=Settings)
 
 _BINDING = ("init", "backbone")  # another start makes another run of the same plan
-_STEPS = ("total_steps", "pace", "warmup")
+_STEPS = ("total_steps", "pace")
 _FOLLOWS = {"epochs": _STEPS, "max_time": _STEPS, "image_size": ("resolution",), "batch_size": _STEPS}
 """Decisions that follow from an option; it decides them when it is given."""
 

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from isograft.data.policy import ViewPolicy
 from isograft.errors import IsograftError
 
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Knot = tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, le=1)]]
+Knot = tuple[Annotated[int, Field(ge=0, strict=True)], Annotated[float, Field(ge=0, le=1)]]
 
 
 def _whole(parts: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -37,11 +37,11 @@ BOUNDS: dict[str, Any] = {
     "pace": Annotated[list[Knot], Field(min_length=2), AfterValidator(_rising)],
     "new_layer_lr": Rate,
     "head_lr": Rate,
-    "weight_decay": Annotated[float, Field(ge=0)],
+    "weight_decay": Annotated[float, Field(ge=0, allow_inf_nan=False)],
     "layer_decay": Share,
     "schedule": Literal["cosine", "constant"],
     "optimizer": Literal["adamw", "sgd"],
-    "resolution": Annotated[list[tuple[Annotated[int, Field(ge=8)], Share]], Field(min_length=1), AfterValidator(_whole)],
+    "resolution": Annotated[list[tuple[Annotated[int, Field(ge=8, le=2048)], Share]], Field(min_length=1), AfterValidator(_whole)],
     "rotation": Annotated[float, Field(ge=0, le=180)],
     "min_crop": Share,
     "views": ViewPolicy,

@@ -101,6 +101,11 @@ class TrainingSettings(DataSettings):
     seed: int = Field(0, ge=0, description="Seed of every draw: same seed, plan and machine give the same bytes.")
     resume: bool = Field(False, description="Continue the interrupted run in --out; nothing else may change.")
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether images without a label are of no use."""
+        return True
+
 
 class PretrainSettings(TrainingSettings):
     """Train a network on unlabeled images of your own domain."""
@@ -108,6 +113,11 @@ class PretrainSettings(TrainingSettings):
     max_time: Duration | None = Field(None, description="Longest time the whole command may take, for example 30m.")
     method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
     init: str = Field("scratch", description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Only supervised pretraining does."""
+        return self.method == "supervised"
 
 
 class FinetuneSettings(TrainingSettings):

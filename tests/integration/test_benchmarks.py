@@ -1,4 +1,4 @@
-"""Every script of benchmarks/ runs: smallest settings, figures that are there, no claim about their size."""
+"""The short benchmarks run from end to end, at the smallest settings and without a claim about their figures; the long ones start."""
 
 import json
 import os

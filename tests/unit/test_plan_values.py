@@ -27,6 +27,10 @@ from isograft.plan_values import BOUNDS, check_value
         ("min_crop", 0),
         ("views", {"crop": [0.0, 1.0]}),
         ("views", {"wobble": 1}),
+        ("views", {"crop": [1.0, 0.3]}),
+        ("total_steps", 12.0),
+        ("head_lr", float("inf")),
+        ("resolution", [[4096, 1.0]]),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name_and_origin(name: str, wanted: object) -> None:

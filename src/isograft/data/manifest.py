@@ -46,7 +46,7 @@ and sizes are null; where it is `ok`, `reason` is a note or null.
 STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
 
 _SPECIAL = re.compile("[%#\udc80-\udcff]")
-_ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)|[\s\"'=(,;:](/[^\s/]+/|~/|file:|[A-Za-z]:[\\/]|\\\\)\S"
+_ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)|[\s\"'=(,;:<>|`\[{](/[^\s/]+/|~/|file:|[A-Za-z]:[\\/]|\\\\)\S"
 """A cell that is an absolute path, or a text with one in it."""
 
 
@@ -169,6 +169,8 @@ class Manifest:
         """
         known = self.classes() if classes is None else list(classes)
         place = {name: number for number, name in enumerate(known)}
+        if unlabeled := self.frame["label"].null_count():
+            raise IsograftError(f"{unlabeled:,} of {len(self):,} images have no label; label them, or leave them out with --where")
         lost = sorted({str(label) for label in self.labels() if label not in place})
         if lost:
             raise IsograftError(f"the label '{lost[0]}' is not among the classes {', '.join(known)}; correct it, or leave its images out")

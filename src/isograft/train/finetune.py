@@ -67,7 +67,7 @@ def finetune(settings: FinetuneSettings) -> Model:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
-        opening = open_training(run, settings, need_labels=True)
+        opening = open_training(run, settings)
         job = _prepare(opening)
         opening.plan.refuse_unknown()
         run.remember(plan=opening.plan.dump())

@@ -6,7 +6,7 @@ from isograft.data.augment import ViewPolicy
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
-from isograft.train.pretrain_plan import statistics_reason
+from isograft.train.statistics import statistics_reason
 
 LEAST_STEPS = 60
 EPOCHS = 40
@@ -35,7 +35,7 @@ def plan_finetuning(
         plan.decide("frozen_bn", kept_statistics, statistics_reason(kept_statistics))
     if strategy != "probe":
         rule = "the best on the validation split" if validated and strategy != "paper" else "the last"
-        plan.decide("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
+        plan.state("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
 
 
 def _strategy(plan: Plan, settings: FinetuneSettings, *, started: bool) -> str:
@@ -59,7 +59,7 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
     epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
     plan.choose("epochs", settings.epochs, epochs, f"{EPOCHS} passes, and {LEAST_STEPS} steps at least, from any start")
     plan.state("steps_per_epoch", per_epoch, f"{train_images} images in batches of {batch}")
-    plan.decide("total_steps", plan["epochs"] * per_epoch, f"{per_epoch} steps per pass")
+    _decide_steps(plan, per_epoch, f"{per_epoch} steps per pass")
     plan.decide("warmup", 0.1, "a tenth of the run")
     plan.decide("optimizer", "adamw", "robust to the scale of the features")
     plan.choose("lr", settings.lr, 1e-3, "AdamW's usual peak")
@@ -80,7 +80,7 @@ def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_
     _check_batch(batch, train_images, settings)
     plan.choose("epochs", settings.epochs, PAPER_EPOCHS, why)
     per_epoch = plan.state("steps_per_epoch", max(1, train_images // batch), f"{train_images} images in batches of {batch}")
-    plan.decide("total_steps", plan["epochs"] * per_epoch, why)
+    _decide_steps(plan, per_epoch, why)
     plan.decide("warmup", 0.0, why)
     plan.decide("optimizer", "sgd", why)
     plan.choose("lr", settings.lr, 1e-3, why)
@@ -91,6 +91,13 @@ def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_
     plan.decide("frozen_bn", False, why)
     plan.decide("class_weights", False, why)
     plan.decide("min_crop", 1.0, why)
+
+
+def _decide_steps(plan: Plan, per_epoch: int, reason: str) -> None:
+    """Decide the number of steps; the passes follow when a plan file sets another."""
+    total = plan.decide("total_steps", plan["epochs"] * per_epoch, reason)
+    if total != plan["epochs"] * per_epoch:
+        plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {per_epoch} per pass")
 
 
 def _check_batch(batch: int, train_images: int, settings: FinetuneSettings) -> None:

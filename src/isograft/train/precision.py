@@ -94,7 +94,7 @@ def unmet_taps(network: nn.Module, side: int) -> str | None:
         def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             axes = zip(inputs[0].shape[2:], output.shape[2:], *_geometry(layer), strict=True)
             if any(_unmet(*axis) for axis in axes):
-                found.append(name)
+                found.append(name or "the convolution")
 
         return hook
 
@@ -113,13 +113,15 @@ def unmet_taps(network: nn.Module, side: int) -> str | None:
 
 
 def _geometry(layer: Any) -> tuple[tuple[int, int], ...]:
-    """Kernel, stride, padding and dilation of a convolution, each for both axes; padding of its own making counts as none."""
+    """Kernel, stride, padding and dilation of a convolution, each for both axes; padding given as a word counts as none."""
     padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
     return layer.kernel_size, layer.stride, padding, layer.dilation
 
 
 def _unmet(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
     """Whether some tap of a filter lies in the padding at every one of its `out` places over `size` pixels."""
+    if padding == 0:  # of its own making: what the last place needs, the smaller half of it first
+        padding = max(0, (out - 1) * stride + dilation * (kernel - 1) + 1 - size) // 2
     places = [range(tap * dilation - padding, tap * dilation - padding + out * stride, stride) for tap in range(kernel)]
     return not all(any(0 <= place < size for place in course) for course in places)
 

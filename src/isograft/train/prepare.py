@@ -59,7 +59,7 @@ class Opening(Generic[S]):
         return ImageCache.build(manifest, preprocess, self.settings.cache_dir or default_cache_dir(), self.threads)
 
 
-def open_training(run: RunFolder, settings: S, need_labels: bool) -> Opening[S]:
+def open_training(run: RunFolder, settings: S) -> Opening[S]:
     """Open the input of a run; on resume, require that it is the same.
 
     Raises:
@@ -68,7 +68,7 @@ def open_training(run: RunFolder, settings: S, need_labels: bool) -> Opening[S]:
     torch.manual_seed(settings.seed)
     edits = _edits(run, settings)
     settings, edits = edits.settle(settings)
-    manifest = open_data(settings.data, settings, need_labels=need_labels)
+    manifest = open_data(settings.data, settings, need_labels=settings.needs_labels)
     start = open_start(settings.init, settings.backbone, settings.backbone_arg)
     run.check_inputs(data=manifest.fingerprint(), init=start.fingerprint())
     plan = Plan.load(run.record["plan"]) if run.resumed and "plan" in run.record else Plan(edits=edits)

@@ -71,7 +71,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
-        opening = open_training(run, settings, need_labels=settings.method == "supervised")
+        opening = open_training(run, settings)
         job = _prepare(opening)
         plan = opening.plan
         if "total_steps" not in plan:
@@ -95,8 +95,7 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
     images = opening.cached(manifest, preprocess)
     if "views" not in plan:
         plan_views(plan, settings.domain, fingerprint(images, opening.short_sides(), settings.seed))
-    started = settings.init != "scratch"
-    plan_training(plan, settings, manifest, started=started, kept_statistics=started and start.keeps_statistics, device=device)
+    plan_training(plan, settings, manifest, started=settings.init != "scratch", kept_statistics=start.keeps_statistics, device=device)
     options: dict[str, Any] = {}
     labels = None
     if plan["method"] == "supervised":

@@ -109,7 +109,7 @@ def _parts(rows: Partition, validation: Manifest | None, origin: str) -> tuple[l
 
 
 def _split_bytes(run: RunFolder, rows: Partition) -> bytes:
-    """The content of split.parquet, which says nothing about the machine; where its images lie is written to run.json."""
+    """The content of split.parquet, which names no folder above its images; where they lie is written to run.json."""
     table, folder = rows.table()
     run.remember(images=describe_place(folder, run.path))
     if folder == Path(folder.anchor):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.layers import create_conv2d
 from torch import nn
 
 from isograft.errors import IsograftError
@@ -19,6 +20,13 @@ def test_a_tap_counts_as_unmet_exactly_when_its_gradient_is_always_zero(size: in
     layer = nn.Conv2d(3, 2, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation)
     layer(torch.rand(1, 3, size, size) + 1).sum().backward()
     assert layer.weight.grad is not None
+    assert (unmet_taps(layer, size) is not None) == bool((layer.weight.grad == 0).any())
+
+
+@given(st.integers(1, 9), st.sampled_from([1, 3, 5]), st.integers(1, 2))
+def test_padding_of_a_layer_s_own_making_counts_as_it_is_done(size: int, kernel: int, stride: int) -> None:
+    layer = create_conv2d(3, 2, kernel, stride=stride, padding="same")
+    layer(torch.rand(1, 3, size, size) + 1).sum().backward()
     assert (unmet_taps(layer, size) is not None) == bool((layer.weight.grad == 0).any())
 
 
