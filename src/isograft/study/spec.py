@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -197,21 +197,19 @@ def _check_backbones(spec: StudySpec, document: Document) -> None:
     """Refuse networks that do not exist, and those that leave a task without a baseline; checked last, as it imports torch."""
     from isograft.networks.backbones import parse_arguments, require_backbone
 
-    for place, check in (("backbone_args", lambda: parse_arguments(spec.backbone_args)), *_names(spec.backbones, require_backbone)):
-        try:
-            check()
-        except IsograftError as error:
-            raise document.error((place,), f"{place}: {error}") from None
+    place = "backbone_args"
+    try:
+        parse_arguments(spec.backbone_args)
+        place = "backbones"
+        for backbone in spec.backbones:
+            require_backbone(backbone)
+    except IsograftError as error:
+        raise document.error((place,), f"{place}: {error}") from None
     for backbone in spec.backbones:
         for task in spec.tasks:
             if not set(spec.baselines) & arms_of(spec, task, backbone).keys():
-                raise document.error(
-                    ("arms",), f"no baseline is left for the task {task} with the backbone {backbone}; add the arm scratch: []"
-                )
-
-
-def _names(backbones: Iterable[str], require: Any) -> list[tuple[str, Any]]:
-    return [("backbones", lambda name=name: require(name)) for name in backbones]
+                text = f"no baseline is left for the task {task} with the backbone {backbone}; add the arm scratch: []"
+                raise document.error(("arms",), text)
 
 
 def _path(text: str | Path, folder: Path) -> Path:
