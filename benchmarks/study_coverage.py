@@ -25,6 +25,7 @@ from scipy import stats
 from isograft.study.comparison import compare, difference
 from isograft.study.influence import FIGURES, influence
 from isograft.study.runs import Runs
+from isograft.study.statistics import spread
 from isograft.study.verdict import answer
 
 REPEATS = (3, 5, 10)
@@ -85,6 +86,7 @@ WORLDS = (
     World("few groups, second arm better", groups=30, noise=(1.5, 0.7)),
     World("some groups, second arm better", groups=60, noise=(1.2, 0.9)),
     World("many groups, second arm better", groups=200, noise=(1.1, 1.0)),
+    World("many groups, second arm much better", groups=200, noise=(1.4, 0.8)),
 )
 
 
@@ -201,12 +203,16 @@ def judged(world: World, runs: Runs, truth: np.ndarray) -> dict[str, Any]:
     values = runs.values(difference(one.arm, one.baseline, runs.budgets), world.figure)
     claims = [answer(each.overall, each.adjusted) in CLAIMS for each in compared]
     wrong = [claim and each.overall.value * truth[-1] <= 0 for claim, each in zip(claims, compared, strict=True)]
+    taken_apart = spread(values, (runs.shares[1] - runs.shares[0]).mean(axis=0)[..., FIGURES.index(world.figure)])
     intervals = [*(one.by_budget[budget] for budget in runs.budgets), one.overall]
     return {
         "covered": [float(each.low <= true <= each.high) for each, true in zip(intervals, truth, strict=True)],
         "half": (one.overall.high - one.overall.low) / 2,
         "naive": float(abs(values.mean() - truth[-1]) <= half_width(values, 1 / len(values))),
         "corrected": float(abs(values.mean() - truth[-1]) <= half_width(values, 1 / len(values) + TEST_FRACTION / (1 - TEST_FRACTION))),
+        "value": one.overall.value,
+        "between": taken_apart.between,
+        "shared": taken_apart.shared,
         "claimed": float(any(claims)),
         "wrong": float(any(wrong)),
     }
@@ -233,19 +239,22 @@ def summarised(world: World, truth: float, repeats: int, found: list[dict[str, A
     covered = np.mean([one["covered"] for one in found], axis=0).round(4).tolist()
     means = {name: round(float(np.mean([one[name] for one in found])), 4) for name in ("naive", "corrected", "half", "claimed", "wrong")}
     about = {"world": world.name, "difference": round(truth, 4), "repeats": repeats, "studies": len(found)}
-    return {**about, "covered_by_budget": covered[:-1], "covered": covered[-1], **means}
+    between, shared = (float(np.mean([one[name] for one in found])) for name in ("between", "shared"))
+    common = float(np.var([one["value"] for one in found])) - between / repeats  # what all repeats of a study share
+    return {**about, "covered_by_budget": covered[:-1], "covered": covered[-1], **means, "trained": round(common / shared - 1, 2)}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table of docs/explanation/statistics.md."""
-    print("| world | difference | repeats | covered, by budget | covered | plain t | Nadeau-Bengio | half width | claimed | wrongly |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    heads = ("world", "difference", "repeats", "covered, by budget", "covered", "plain t", "Nadeau-Bengio", "half width")
+    print("| " + " | ".join([*heads, "claimed", "wrongly", "trained"]) + " |")
+    print("|" + "---|" * (len(heads) + 3))
     for row in rows:
         by_budget = " ".join(f"{100 * value:.1f}" for value in row["covered_by_budget"])
         shares = " | ".join(f"{100 * row[name]:.1f}" for name in ("covered", "naive", "corrected"))
         print(
             f"| {row['world']} | {row['difference']:+.3f} | {row['repeats']} | {by_budget} | {shares} | {row['half']:.3f} "
-            f"| {100 * row['claimed']:.1f} | {100 * row['wrong']:.1f} |"
+            f"| {100 * row['claimed']:.1f} | {100 * row['wrong']:.1f} | {row['trained']:.1f} |"
         )
 
 

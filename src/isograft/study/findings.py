@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -97,7 +97,7 @@ def _finding(folder: StudyFolder, scope: tuple[str, str, str]) -> Finding:
         budgets=runs.budgets,
         labels=tuple(float(number) for number in runs.labels),
         means={
-            (arm, budget): {name: runs.contrast({(arm, budget): 1.0}, name) for name in FIGURES}
+            (arm, budget): {name: bounded(runs.contrast({(arm, budget): 1.0}, name), name) for name in FIGURES}
             for arm in runs.arms
             for budget in runs.budgets
         },
@@ -115,7 +115,14 @@ def _finding(folder: StudyFolder, scope: tuple[str, str, str]) -> Finding:
 
 def _over_budgets(runs: Runs, arm: str, figure: str) -> Estimate:
     budgets = common_budgets(runs, (arm,), figure) or list(runs.budgets)
-    return runs.contrast({(arm, budget): 1 / len(budgets) for budget in budgets}, figure)
+    return bounded(runs.contrast({(arm, budget): 1 / len(budgets) for budget in budgets}, figure), figure)
+
+
+def bounded(mean: Estimate, figure: str) -> Estimate:
+    """Keep the interval of a figure inside the figure's range."""
+    if mean.low is None or mean.high is None:
+        return mean
+    return replace(mean, low=max(mean.low, -1.0 if figure == "mcc" else 0.0), high=min(mean.high, 1.0))
 
 
 def _range(values: pl.Series) -> tuple[int, int]:

@@ -130,7 +130,7 @@ def _arms(study: StudyFolder) -> Table:
         steps = list(chain) if chain and ":" not in chain[0] else ["scratch", *chain]
         said = [step if ":" in step and "/" not in step else Path(step).name for step in steps]
         rows.append([name, " → ".join([*said, "the task"]), "baseline" if name in study.spec.get("baselines", ()) else ""])
-    return Table("Arms: where a network starts and what it is trained on", ["arm", "chain", ""], rows)
+    return Table("Arms: where a network starts and what it is trained on", ["arm", "chain", "role"], rows)
 
 
 def _protocols(effects: Sequence[ProtocolEffect], present: set[str], several: bool) -> dict[str, Any]:

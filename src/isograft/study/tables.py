@@ -16,6 +16,7 @@ from isograft.study.protocols import ProtocolEffect
 from isograft.study.statistics import Estimate
 from isograft.study.verdict import FIGURE_WORDS, p_value, signed
 
+_TIED = "\N{NO-BREAK SPACE}"
 PAPER = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_roc_auc", "mcc")
 
 
@@ -139,7 +140,7 @@ def _words(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if value == value else "–"
+    return f"{value:.3f}".replace("-", "−") if value == value else "–"
 
 
 def _mean(estimate: Estimate) -> str:
@@ -152,14 +153,14 @@ def _interval(estimate: Estimate, sign: bool) -> str:
         return "–"
     if estimate.low is None or estimate.high is None:
         return write(estimate.value)
-    return f"{write(estimate.value)} [{write(estimate.low)}, {write(estimate.high)}]"
+    return f"{write(estimate.value)} [{write(estimate.low)},{_TIED}{write(estimate.high)}]"
 
 
 def _difference(estimate: Estimate, adjusted: float | None) -> list[str]:
     if estimate.value != estimate.value:
         return ["–"] * 4
-    interval = "–" if estimate.low is None or estimate.high is None else f"{signed(estimate.low)} to {signed(estimate.high)}"
-    return [signed(estimate.value), interval, p_value(estimate.p), p_value(adjusted)]
+    interval = "–" if estimate.low is None or estimate.high is None else f"{signed(estimate.low)}{_TIED}to{_TIED}{signed(estimate.high)}"
+    return [signed(estimate.value), interval, *(p_value(p).replace(" ", _TIED) for p in (estimate.p, adjusted))]
 
 
 def span(numbers: Sequence[int]) -> str:

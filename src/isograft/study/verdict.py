@@ -143,5 +143,5 @@ def _cannot_tell(comparison: Comparison, kind: Kind, words: str, where: str) -> 
     if kind == "too few repeats to tell":
         repeats = f"{overall.repeats} repeat{'' if overall.repeats == 1 else 's'}"
         return f"Too few repeats to tell {question}: {repeats} had both, and {FEWEST_REPEATS} are needed.{seen}"
-    reason = f"at least {FEWEST_GROUPS} must be tested, and every class must be left when one is taken out"
-    return f"Too few groups to tell {question}: {overall.groups} differed between the two; {reason}.{seen}"
+    reason = f"at least {FEWEST_GROUPS} are needed, and no figure may hang on a single one of them"
+    return f"Too few groups to tell {question}: {overall.groups} were tested; {reason}.{seen}"
