@@ -90,14 +90,18 @@ def probe_runs(job: dict[str, Any]) -> list[dict[str, Any]]:
     """All linear probes of one start on one task: one pass of features, since the weights are frozen (from scratch one per seed)."""
     import torch
 
+    import isograft
     from isograft.assess.metrics import score
     from isograft.data.manifest import Manifest
+    from isograft.lineage import check_unseen
     from isograft.settings import FinetuneSettings
     from isograft.study.probes import frozen_features, probe
 
     torch.set_num_threads(1)
     manifest = Manifest.read(job["manifest"]).usable()
     manifest = manifest.select(np.array([label is not None for label in manifest.labels()]))
+    if Path(job["init"]).is_dir():
+        check_unseen(isograft.Model.load(job["init"]), manifest)
     rows, features, made_with = [], None, None
     for seed, budget in sorted(job["runs"]):
         if features is None or (job["start"] == "scratch" and seed != made_with):
@@ -122,7 +126,6 @@ def finetuning_run(job: dict[str, Any]) -> list[dict[str, Any]]:
     folder = Path(job["folder"])
     shutil.rmtree(folder, ignore_errors=True)
     ((seed, budget),) = job["runs"]
-    common = {"cache_dir": Path(job["cache"]), "threads": 1}
     isograft.finetune(
         job["manifest"],
         out=folder / "model",
@@ -132,9 +135,10 @@ def finetuning_run(job: dict[str, Any]) -> list[dict[str, Any]]:
         labels_per_class=budget,
         test_fraction=0.4,
         seed=seed,
-        **common,
+        cache_dir=Path(job["cache"]),
+        threads=1,
     )
-    figures = isograft.evaluate(folder / "model", out=folder / "evaluation", **common)
+    figures = isograft.evaluate(folder / "model", out=folder / "evaluation", threads=1)
     shutil.rmtree(folder, ignore_errors=True)
     return [{**_named(job), "budget": budget, "seed": seed, "macro_f1": figures["macro_f1"], "roc_auc": figures["macro_roc_auc"]}]
 

@@ -83,7 +83,7 @@ def pretrained(name: str, args: argparse.Namespace, pool: Path) -> Path:
     """Pretrain a variant, or find it."""
     import isograft
 
-    folder = args.out / "models" / name.replace(" ", "-").replace(",", "")
+    folder = args.out / "models" / f"{name.replace(' ', '-').replace(',', '')}-{args.steps}"
     if not (folder / "model.json").exists():
         options, edits = PRETRAINING[name]
         plan = args.out / f"{folder.name}.json"
@@ -110,8 +110,7 @@ def probed(network: Any, preprocess: Any, manifest_path: Path, args: argparse.Na
     images = ImageCache.build(manifest, preprocess, args.out / "cache", args.threads)
     features = embed(network, images, np.arange(len(manifest)), preprocess, torch.device("cpu")).numpy()
     labels, groups, ids = manifest.labels(), manifest.groups(), [str(key) for key in manifest.frame["id"]]
-    classes = manifest.classes()
-    numbers = np.searchsorted(np.array(classes), labels.astype(str)).astype(np.int64)
+    classes, numbers = manifest.classes(), manifest.class_numbers()
     for seed in range(args.splits):
         test = hold_out(labels, groups, 0.5, seed, "test")
         pool = np.flatnonzero(~test)
@@ -126,7 +125,6 @@ def probed(network: Any, preprocess: Any, manifest_path: Path, args: argparse.Na
 def pretraining_row(name: str, args: argparse.Namespace, paths: dict[str, Path]) -> dict[str, Any]:
     """Probe a variant, or the starting weights themselves, in its own domain and in another."""
     import isograft
-    from isograft.data.preprocess import Preprocess
     from isograft.train.start import open_start
 
     if name in PRETRAINING:
@@ -134,8 +132,7 @@ def pretraining_row(name: str, args: argparse.Namespace, paths: dict[str, Path])
         network, preprocess = model.network(), model.preprocess
     else:
         start = open_start(name, "auto", ())
-        network = start.build(64)
-        preprocess = Preprocess(image_size=64, working_size=96, mean=start.pixel_scale[0], std=start.pixel_scale[1])
+        network, preprocess = start.build(64), start.preprocess(64)
     row: dict[str, Any] = {"kind": "pretraining", "name": name, "steps": args.steps}
     for domain, most in (("diagnoses", 8000), ("nuclei", 3000)):
         found = list(probed(network, preprocess, paths[domain], args, most))
@@ -154,15 +151,15 @@ def finetuning_row(name: str, args: argparse.Namespace, paths: dict[str, Path]) 
     row: dict[str, Any] = {"kind": "finetuning", "name": name, "steps": args.steps}
     plan = args.out / "finetuning.json"
     plan.write_text(json.dumps(edits))
-    common: dict[str, Any] = {"cache_dir": args.out / "cache", "threads": args.threads}
     for budget in args.budgets:
         scores = []
         for seed in range(args.finetuning_splits):
             folder = args.out / "run"
             shutil.rmtree(folder, ignore_errors=True)
             split = {"labels_per_class": budget, "test_fraction": 0.25, "seed": seed}
-            isograft.finetune(paths["diagnoses"], out=folder / "model", init=init, image_size=64, plan=plan, **split, **common)
-            figures = isograft.evaluate(folder / "model", out=folder / "evaluation", allow_leakage=True, **common)
+            common = {"image_size": 64, "plan": plan, "cache_dir": args.out / "cache", "threads": args.threads}
+            isograft.finetune(paths["diagnoses"], out=folder / "model", init=init, **split, **common)
+            figures = isograft.evaluate(folder / "model", out=folder / "evaluation", allow_leakage=True, threads=args.threads)
             scores.append([figures["macro_f1"], figures["macro_roc_auc"]])
         row[f"diagnoses, {budget} labels"] = [round(float(value), 4) for value in np.mean(scores, axis=0)]
     return row
@@ -180,6 +177,8 @@ def main() -> None:
     paths = tuning_manifests(args)
     results = args.out / "results.jsonl"
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    wanted_columns = {f"diagnoses, {budget} labels" for budget in args.budgets}
+    rows = [row for row in rows if row["steps"] == args.steps and wanted_columns <= row.keys()]
     done = {(row["kind"], row["name"]) for row in rows}
     wanted = [("pretraining", name) for name in (["imagenet"] if args.pretraining else []) + args.pretraining]
     for kind, name in [*wanted, *(("finetuning", name) for name in args.finetuning)]:

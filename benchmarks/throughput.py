@@ -33,8 +33,9 @@ from isograft.run import run_folder
 from isograft.ssl.method import build_method
 from isograft.train.callbacks import History
 from isograft.train.engine import run_training
+from isograft.train.pace import Pace
 from isograft.train.precision import choose_precision
-from isograft.train.pretrain import PretrainModule
+from isograft.train.pretrain_module import PretrainModule
 from isograft.train.schedule import ResolutionSchedule
 from isograft.train.stream import BatchStream
 
@@ -71,8 +72,8 @@ def pipeline_rate(method: Any, preprocess: Preprocess, images: ImageCache, ids: 
     """Images per second through the whole path."""
     plan = Plan()
     for name, value in {
-        "lr": 1e-4, "new_layer_lr": 1e-4, "weight_decay": 0.05, "layer_decay": 1.0, "total_steps": args.steps + 1, "warmup_steps": 1,
-        "schedule": "cosine",
+        "lr": 1e-4, "new_layer_lr": 1e-4, "weight_decay": 0.05, "layer_decay": 1.0, "total_steps": args.steps + 1, "warmup": 0.1,
+        "schedule": "cosine", "frozen_bn": False, "steps_per_epoch": len(ids) // args.batch_size, "history_every": 1,
         "epochs": 1, "batch_size": args.batch_size,
     }.items():  # fmt: skip
         plan.decide(name, value, "benchmark")
@@ -80,13 +81,13 @@ def pipeline_rate(method: Any, preprocess: Preprocess, images: ImageCache, ids: 
     loader = ViewLoader(images, ids, specs, args.batch_size, 0, threads=args.threads)
     times = StepTimes()
     with tempfile.TemporaryDirectory() as folder, run_folder(Path(folder) / "run", {}, resume=False) as run:
-        history = History(run)
+        history, pace = History(run), Pace(plan)
         run_training(
             PretrainModule(method, plan, preprocess, history, 0),
-            lambda position: BatchStream(loader, args.steps + 1, ResolutionSchedule.constant(args.size), lambda _: specs, position),
+            lambda position: BatchStream(loader, pace, ResolutionSchedule.constant(args.size), lambda _: specs, position),
             run,
             history,
-            total_steps=args.steps + 1,
+            pace=pace,
             batch_size=args.batch_size,
             precision=precision,
             what="Pipeline",

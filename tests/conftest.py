@@ -8,6 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The machines that run the tests are shared: how long an example took says nothing.
+settings.register_profile("isograft", deadline=None)
+settings.load_profile("isograft")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"

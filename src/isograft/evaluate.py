@@ -54,8 +54,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     check_labels(data, classes)
     leaked = _leaked_rows(model, data, settings.allow_leakage)
     p = _probabilities(model, data, settings.threads or os.cpu_count() or 1)
-    place = {name: k for k, name in enumerate(classes)}
-    labels = np.array([place[label] for label in data.manifest.labels()], dtype=np.int64)
+    labels = data.manifest.class_numbers(classes)
     metrics = _described(model, data, leaked, settings) | score(labels, p, classes, data.manifest.groups())
     table = _predictions(data, p, classes, leaked)
     page = _page(model, data, metrics, labels, p, classes)

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from isograft import console
 from isograft.errors import IsograftError
 from isograft.options import near, sentence
+from isograft.plan_values import check_value
 from isograft.settings import IDLE, Settings
 
 S = TypeVar("S", bound=Settings)
 
 _BINDING = ("init", "backbone")  # another start makes another run of the same plan
-_STEPS = ("total_steps", "pace", "warmup_steps")
+_STEPS = ("total_steps", "pace")
 _FOLLOWS = {"epochs": _STEPS, "max_time": _STEPS, "image_size": ("resolution",), "batch_size": _STEPS}
 """Decisions that follow from an option; it decides them when it is given."""
 
@@ -120,7 +121,7 @@ class Plan:
         """Record a decision, or what the plan file wants instead, and return the value.
 
         Raises:
-            IsograftError: The file wants another kind of value.
+            IsograftError: The file wants another kind of value, or one out of bounds.
         """
         if self._kept and name in self._decisions:
             return self[name]
@@ -128,6 +129,7 @@ class Plan:
             wanted = self._edits.wanted[name]
             if _kind(wanted) != _kind(value) and value is not None:
                 raise IsograftError(f"{self._edits.origin} sets {name} to {wanted!r}, but it must be like {value!r}")
+            check_value(name, wanted, self._edits.origin)
             return self.revise(name, wanted, f"from {self._edits.origin}")
         return self.revise(name, value, reason)
 

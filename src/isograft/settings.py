@@ -103,6 +103,11 @@ class TrainingSettings(DataSettings):
     seed: int = Field(0, ge=0, description="Seed of every draw: same seed, plan and machine give the same bytes.")
     resume: bool = Field(False, description="Continue the interrupted run in --out; nothing else may change.")
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether images without a label are of no use."""
+        return True
+
 
 class PretrainSettings(TrainingSettings):
     """Train a network on unlabeled images of your own domain."""
@@ -110,6 +115,11 @@ class PretrainSettings(TrainingSettings):
     max_time: Duration | None = Field(None, description="Longest time the whole command may take, for example 30m.")
     method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
     init: str = Field("scratch", description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Only supervised pretraining does."""
+        return self.method == "supervised"
 
 
 class FinetuneSettings(TrainingSettings):
@@ -149,9 +159,9 @@ class EvaluateSettings(DataSettings):
 
     @model_validator(mode="after")
     def _data_described(self) -> EvaluateSettings:
-        for name in ("labels", "path_column", "label_column", "group_column"):
+        for name in ("labels", "path_column", "label_column", "group_column", "cache_dir"):
             if self.data is None and getattr(self, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} describes DATA, but none is given: leave it out, or name the data to score")
+                raise ValueError(f"--{name.replace('_', '-')} is about DATA, but none is given: leave it out, or name the data to score")
         return self
 
 

@@ -17,7 +17,7 @@ from isograft.errors import IsograftError, RunInterrupted
 from isograft.train.finetune_module import FinetuneModule
 from isograft.train.pretrain_module import PretrainModule
 
-SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "threads": 1}
+SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "threads": 1, "precision": "fp32"}
 PRETRAIN: dict[str, Any] = {**SMALL, "epochs": 4, "batch_size": 16}
 RUNS = [
     ("pretrain", {**PRETRAIN, "method": "simclr"}),

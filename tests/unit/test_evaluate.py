@@ -65,9 +65,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     world = SimpleNamespace(root=tmp_path, manifest=manifest, model=model, seen=pl.DataFrame(schema=SEEN), out=tmp_path / "out")
 
     def run(data: Path | str | None = None, **options: Any) -> dict[str, Any]:
-        return evaluate(
-            EvaluateSettings(model=folder, data=None if data is None else str(data), out=world.out, cache_dir=tmp_path / "cache", **options)
-        )
+        given = {} if data is None else {"data": str(data), "cache_dir": tmp_path / "cache"}
+        return evaluate(EvaluateSettings(model=folder, out=world.out, **given, **options))
 
     def write(frame: pl.DataFrame | None = None) -> Path:
         Manifest(manifest.frame if frame is None else frame, manifest.path).write(tmp_path / "m.parquet")

@@ -34,10 +34,10 @@ def test_a_share_for_validation_beside_given_validation_data_is_refused() -> Non
         VERBS["finetune"].build({**FINETUNE, "val": "v", "val_fraction": 0.2})
 
 
-@pytest.mark.parametrize("name", ["labels", "path_column", "label_column", "group_column"])
+@pytest.mark.parametrize("name", ["labels", "path_column", "label_column", "group_column", "cache_dir"])
 def test_evaluate_takes_no_description_of_data_that_are_not_given(name: str) -> None:
     given = {"model": "m", "out": "o", name: "x"}
-    with pytest.raises(IsograftError, match=f"--{name.replace('_', '-')} describes DATA, but none is given"):
+    with pytest.raises(IsograftError, match=f"--{name.replace('_', '-')} is about DATA, but none is given"):
         VERBS["evaluate"].build(given)
     VERBS["evaluate"].build(given | {"data": "d"})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -45,7 +46,8 @@ and sizes are null; where it is `ok`, `reason` is a note or null.
 STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
 
 _SPECIAL = re.compile("[%#\udc80-\udcff]")
-_ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)"
+_ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)|[\s\"'=(,;:<>|`\[{](/[^\s/]+/|~/|file:|[A-Za-z]:[\\/]|\\\\)\S"
+"""A cell that is an absolute path, or a text with one in it."""
 
 
 def encode_uri(path: str) -> str:
@@ -159,6 +161,21 @@ class Manifest:
         found: list[str] = self.frame["label"].drop_nulls().unique().sort().to_list()
         return found
 
+    def class_numbers(self, classes: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """The place of every row's label among the sorted classes, its own or given ones: int64 (N,).
+
+        Raises:
+            IsograftError: A row has no label, or one that is not among the classes.
+        """
+        known = self.classes() if classes is None else list(classes)
+        place = {name: number for number, name in enumerate(known)}
+        if unlabeled := self.frame["label"].null_count():
+            raise IsograftError(f"{unlabeled:,} of {len(self):,} images have no label; label them, or leave them out with --where")
+        lost = sorted({str(label) for label in self.labels() if label not in place})
+        if lost:
+            raise IsograftError(f"the label '{lost[0]}' is not among the classes {', '.join(known)}; correct it, or leave its images out")
+        return np.fromiter((place[label] for label in self.labels()), np.int64, len(self))
+
     def fingerprint(self) -> str:
         """SHA-256 of what the data is, whatever its order and place: the sorted (pixel hash, label, group) triples."""
         digest = hashlib.sha256()
@@ -174,7 +191,7 @@ class Manifest:
         """The frame without absolute paths, and the folder that its uris start at.
 
         That is the manifest's own folder where all files lie in it, otherwise the deepest folder that holds them all. Further
-        columns with absolute paths are left out.
+        columns with absolute paths, alone or within other text, are left out.
         """
         files = [os.path.abspath(file) for file in self.locate()]
         folder = os.path.abspath(self._folder())

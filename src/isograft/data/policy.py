@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Amount = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -54,6 +54,13 @@ class ViewPolicy(BaseModel):
     blur: Probability = 0.0
     blur_sigma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
     solarize: Probability = 0.0
+
+    @field_validator("crop", "aspect", "blur_sigma")
+    @classmethod
+    def _rising(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] > bounds[1]:
+            raise ValueError("the smallest comes first, then the largest")
+        return bounds
 
     def scaled(self, strength: float) -> ViewPolicy:
         """Vary by `strength` times as much: 0 is no variation, 1 this policy; amounts stop at their bounds.

@@ -11,13 +11,11 @@ import torch
 
 from isograft.data.cache import ImageCache
 from isograft.data.manifest import Manifest
-from isograft.data.preprocess import Preprocess
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
 from isograft.train.engine import training_device
 from isograft.train.monitoring import embed
 from isograft.train.partition import partition
-from isograft.train.prepare import WORKING_MARGIN
 from isograft.train.probe import fit_probe
 from isograft.train.start import open_start
 
@@ -67,8 +65,7 @@ def frozen_features(
     """
     torch.manual_seed(seed)
     start = open_start(init, backbone, backbone_arg)
-    mean, std = start.pixel_scale
-    preprocess = Preprocess(image_size=image_size, working_size=round(WORKING_MARGIN * image_size), mean=mean, std=std)
+    preprocess = start.preprocess(image_size)
     device = training_device()
     network = start.build(image_size).to(memory_format=torch.channels_last).to(device)
     images = ImageCache.build(manifest, preprocess, cache_dir, threads)
@@ -88,7 +85,7 @@ def probe(features: npt.NDArray[np.float32], manifest: Manifest, settings: Finet
         IsograftError: The split cannot be made.
     """
     rows = partition(settings, manifest, Plan())
-    numbers = np.searchsorted(np.array(manifest.classes()), manifest.labels().astype(str)).astype(np.int64)
+    numbers = manifest.class_numbers()
     weight, bias, *_ = fit_probe(features[rows.train], numbers[rows.train], manifest.groups()[rows.train], settings.seed)
     with torch.no_grad():
         logits = torch.nn.functional.linear(torch.from_numpy(features[rows.test]), weight, bias).double()

@@ -127,7 +127,7 @@ class ProgressBar(pl.Callback):
         self.progress.__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Advance; the end may have come nearer."""
+        """Advance; the end may have moved."""
         self._size()
         self.progress.advance(self.batch_size, loss=float(outputs["loss"]))
 

@@ -42,7 +42,7 @@ def run_training(
 ) -> None:
     """Train to the end of the stream, from the checkpoint of `run` when it is resumed.
 
-    The run is one Lightning epoch of `pace.total` batches: an epoch over the images is a property of the stream, so there is
+    The run is one Lightning epoch of at most `pace.most` batches: an epoch over the images is a property of the stream, so there is
     a single kind of resume, in the middle.
 
     Args:

@@ -28,7 +28,7 @@ from isograft.train.finetune_plan import plan_finetuning, training_policy
 from isograft.train.monitoring import embed
 from isograft.train.pace import Pace
 from isograft.train.partition import Partition, partition
-from isograft.train.precision import choose_precision
+from isograft.train.precision import decide_precision
 from isograft.train.prepare import Opening, open_training
 from isograft.train.probe import fit_probe
 from isograft.train.record import save_classifier
@@ -67,7 +67,7 @@ def finetune(settings: FinetuneSettings) -> Model:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
-        opening = open_training(run, settings, need_labels=True)
+        opening = open_training(run, settings)
         job = _prepare(opening)
         opening.plan.refuse_unknown()
         run.remember(plan=opening.plan.dump())
@@ -84,12 +84,13 @@ def _prepare(opening: Opening[FinetuneSettings]) -> _Job:
     classes = manifest.classes()
     preprocess = opening.decide_input(device)
     rows = partition(settings, manifest, plan)
-    targets = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
+    targets = manifest.class_numbers()
     validated = settings.val is not None or len(rows.val) > 0
-    plan_finetuning(plan, settings, train_images=len(rows.train), validated=validated, started=bool(start.weights.tensors))
+    backbone = start.build(preprocess.image_size).to(memory_format=torch.channels_last)
+    started, kept = bool(start.weights.tensors), start.keeps_statistics
+    plan_finetuning(plan, settings, train_images=len(rows.train), validated=validated, started=started, kept_statistics=kept)
     images = opening.cached(manifest, preprocess)
     validation = open_validation(opening, rows, images, targets, preprocess)
-    backbone = start.build(preprocess.image_size).to(memory_format=torch.channels_last)
     kind = "paper" if plan["strategy"] == "paper" and start.backbone.startswith("alzubaidi") else "linear"
     classifier = Classifier(backbone, build_head(kind, feature_count(backbone), len(classes)))
     job = _Job(opening, classifier, images, rows, targets, preprocess, validation)
@@ -97,10 +98,7 @@ def _prepare(opening: Opening[FinetuneSettings]) -> _Job:
         _solve_head(job, device)
     if plan["strategy"] != "probe" and "views" not in plan:
         _plan_views(job)
-        if settings.precision == "auto":
-            plan.decide("precision", *choose_precision(backbone, preprocess.image_size, device))
-        else:
-            plan.revise("precision", settings.precision, "as asked")
+        decide_precision(plan, settings.precision, backbone, preprocess.image_size, preprocess.image_size, device)
     return job
 
 

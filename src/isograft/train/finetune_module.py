@@ -60,9 +60,9 @@ class FinetuneModule(TrainingModule):
         return {"loss": loss}
 
     def finish_step(self, figures: dict[str, float]) -> None:
-        """Record the loss of every pass, before the state is measured or saved."""
+        """Record the loss of every pass, and of what is left after the last, before the state is measured or saved."""
         self.figures.append(figures)
-        per_epoch = max(1, self.plan["total_steps"] // self.plan["epochs"])
-        if self.global_step % per_epoch == 0:
+        per_epoch = self.plan["steps_per_epoch"]
+        if self.global_step % per_epoch == 0 or self.global_step == self.plan["total_steps"]:
             lr = peak_learning_rate(self.optimizers(use_pl_optimizer=False))
             self.history.add(self.global_step, self.global_step / per_epoch, "train", train_loss=self.means()["loss"], lr=lr)

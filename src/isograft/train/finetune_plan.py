@@ -6,6 +6,7 @@ from isograft.data.augment import ViewPolicy
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
+from isograft.train.statistics import statistics_reason
 
 LEAST_STEPS = 60
 EPOCHS = 40
@@ -13,7 +14,9 @@ PAPER_EPOCHS = 100
 GENTLE_CROP = 0.5
 
 
-def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int, validated: bool, started: bool) -> None:
+def plan_finetuning(
+    plan: Plan, settings: FinetuneSettings, *, train_images: int, validated: bool, started: bool, kept_statistics: bool
+) -> None:
     """Decide everything but the split.
 
     Args:
@@ -21,16 +24,18 @@ def plan_finetuning(plan: Plan, settings: FinetuneSettings, *, train_images: int
         settings: What was asked.
         train_images: Training images.
         validated: Whether a validation split exists.
-        started: Whether the backbone has weights.
+        started: Whether the backbone begins with weights.
+        kept_statistics: Whether all its batch statistics came with them.
     """
     strategy = _strategy(plan, settings, started=started)
     if strategy == "paper":
         _plan_paper(plan, settings, started=started, train_images=train_images)
     elif strategy != "probe":
         _plan_craft(plan, settings, train_images=train_images, started=started)
+        plan.decide("frozen_bn", kept_statistics, statistics_reason(kept_statistics))
     if strategy != "probe":
         rule = "the best on the validation split" if validated and strategy != "paper" else "the last"
-        plan.decide("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
+        plan.state("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
 
 
 def _strategy(plan: Plan, settings: FinetuneSettings, *, started: bool) -> str:
@@ -53,8 +58,9 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
     per_epoch = max(1, train_images // batch)
     epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
     plan.choose("epochs", settings.epochs, epochs, f"{EPOCHS} passes, and {LEAST_STEPS} steps at least, from any start")
-    plan.decide("total_steps", plan["epochs"] * per_epoch, f"{per_epoch} steps per pass")
-    plan.decide("warmup_steps", max(1, plan["total_steps"] // 10), "a tenth of the run")
+    plan.state("steps_per_epoch", per_epoch, f"{train_images} images in batches of {batch}")
+    _decide_steps(plan, per_epoch, f"{per_epoch} steps per pass")
+    plan.decide("warmup", 0.1, "a tenth of the run")
     plan.decide("optimizer", "adamw", "robust to the scale of the features")
     plan.choose("lr", settings.lr, 1e-3, "AdamW's usual peak")
     plan.decide(
@@ -63,11 +69,6 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
     plan.decide("layer_decay", 0.75 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
     plan.decide("schedule", "cosine", "ends at zero")
-    plan.decide(
-        "frozen_bn",
-        started,
-        "the weights expect the batch statistics they were trained with" if started else "a new network needs its own statistics",
-    )
     plan.decide("class_weights", True, "every class counts the same")
     plan.decide("min_crop", GENTLE_CROP, "views keep at least half of the image, so that the finding stays in view")
 
@@ -78,8 +79,9 @@ def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_
     batch = plan.choose("batch_size", settings.batch_size, min(8 if started else 64, train_images), why)
     _check_batch(batch, train_images, settings)
     plan.choose("epochs", settings.epochs, PAPER_EPOCHS, why)
-    plan.decide("total_steps", plan["epochs"] * max(1, train_images // batch), why)
-    plan.decide("warmup_steps", 0, why)
+    per_epoch = plan.state("steps_per_epoch", max(1, train_images // batch), f"{train_images} images in batches of {batch}")
+    _decide_steps(plan, per_epoch, why)
+    plan.decide("warmup", 0.0, why)
     plan.decide("optimizer", "sgd", why)
     plan.choose("lr", settings.lr, 1e-3, why)
     plan.decide("head_lr", (10 if started else 1) * plan["lr"], why)
@@ -89,6 +91,13 @@ def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_
     plan.decide("frozen_bn", False, why)
     plan.decide("class_weights", False, why)
     plan.decide("min_crop", 1.0, why)
+
+
+def _decide_steps(plan: Plan, per_epoch: int, reason: str) -> None:
+    """Decide the number of steps; the passes follow when a plan file sets another."""
+    total = plan.decide("total_steps", plan["epochs"] * per_epoch, reason)
+    if total != plan["epochs"] * per_epoch:
+        plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {per_epoch} per pass")
 
 
 def _check_batch(batch: int, train_images: int, settings: FinetuneSettings) -> None:

@@ -59,13 +59,13 @@ class TrainingModule(pl.LightningModule):
                 freeze_batch_statistics(backbone)
         seed_step(self.seed, self.global_step)
         if self.plan["schedule"] == "cosine":
-            factor = warmup_cosine(self.global_step, self.plan["warmup_steps"], self.pace.progress)
+            factor = warmup_cosine(self.global_step, self.plan["warmup"], self.pace.progress)
             scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by the norm of all gradients; Lightning's own way refuses a fused optimizer, for the sake of fp16, which is not used here."""
+        """Clip by the norm of all gradients. Lightning's own way refuses fused optimizers for the sake of fp16, which is not used here."""
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 

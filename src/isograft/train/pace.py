@@ -23,7 +23,7 @@ class Pace:
     the full view size. The knots stand in the plan: a resumed run has the pace it had before.
 
     Args:
-        plan: Holds `total_steps`, `pace` once steps have been left out or added, and `most_steps` where the time alone decides their number.
+        plan: Holds `total_steps`, `pace` once steps were left out or added, and `most_steps` where their number may grow.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -66,7 +66,7 @@ class Pace:
 class TimeLimit(pl.Callback):
     """Compares the clock with the plan: leaves steps out when the run would end too late, and adds some when time allows.
 
-    A run whose steps follow from its epochs never does more than those; one that only has a time limit uses the time.
+    A run never does more steps than its epochs ask for; one that only has a time limit uses the time.
 
     Args:
         pace: The pace of the run.
@@ -101,14 +101,14 @@ class TimeLimit(pl.Callback):
             self.check(step)
 
     def check(self, step: int) -> None:
-        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would not end when it should."""
+        """Change the number of steps when the run so far, all that surrounds the steps included, says that it would end at another time."""
         first, then = self._first
         slowness = (self.elapsed - then) / self._planned_seconds(first, step)
         needed = slowness * self._planned_seconds(step, self.pace.total)
         share = max(0.0, self.limit - self.elapsed - self.reserve) / needed
         left = min(max(1, int(share * (self.pace.total - step))), self.most - step)
         if share < WORTH_A_CHANGE or (share > 1 / WORTH_A_CHANGE and left > self.pace.total - step):
-            reason = f"a step takes {slowness:.2f} times as long as measured before, all included: {left} are left, to end in time"
+            reason = f"steps take {slowness:.2f} times as long as measured, all included: {left} left in place of {self.pace.total - step}"
             self.pace.replan(step, left, reason)
             self.run.remember(plan=self.plan.dump())
             console.say(f"step {step}: {reason}")

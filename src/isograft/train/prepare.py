@@ -19,8 +19,6 @@ from isograft.settings import TrainingSettings
 from isograft.train.start import Start, open_start
 from isograft.train.views import plan_image_size
 
-WORKING_MARGIN = 1.5  # images are kept somewhat larger than the network's input, so that crops stay sharp
-
 S = TypeVar("S", bound=TrainingSettings)
 
 
@@ -54,16 +52,14 @@ class Opening(Generic[S]):
         self.plan.state("backbone", self.start.backbone, self.start.reason)
         self.plan.state("init", self.settings.init, self.start.describe())
         median = int(np.median(self.short_sides()))
-        size = plan_image_size(self.plan, self.settings.image_size, median, device, self.start.image_size)
-        mean, std = self.start.pixel_scale
-        return Preprocess(image_size=size, working_size=round(WORKING_MARGIN * size), mean=mean, std=std)
+        return self.start.preprocess(plan_image_size(self.plan, self.settings.image_size, median, device, self.start.image_size))
 
     def cached(self, manifest: Manifest, preprocess: Preprocess) -> ImageCache:
         """Decode images at working size, or find them decoded."""
         return ImageCache.build(manifest, preprocess, self.settings.cache_dir or default_cache_dir(), self.threads)
 
 
-def open_training(run: RunFolder, settings: S, need_labels: bool) -> Opening[S]:
+def open_training(run: RunFolder, settings: S) -> Opening[S]:
     """Open the input of a run; on resume, require that it is the same.
 
     Raises:
@@ -72,7 +68,7 @@ def open_training(run: RunFolder, settings: S, need_labels: bool) -> Opening[S]:
     torch.manual_seed(settings.seed)
     edits = _edits(run, settings)
     settings, edits = edits.settle(settings)
-    manifest = open_data(settings.data, settings, need_labels=need_labels)
+    manifest = open_data(settings.data, settings, need_labels=settings.needs_labels)
     start = open_start(settings.init, settings.backbone, settings.backbone_arg)
     run.check_inputs(data=manifest.fingerprint(), init=start.fingerprint())
     plan = Plan.load(run.record["plan"]) if run.resumed and "plan" in run.record else Plan(edits=edits)

@@ -26,7 +26,7 @@ from isograft.train.callbacks import History
 from isograft.train.engine import run_training, training_device
 from isograft.train.monitoring import EmbeddingMonitor
 from isograft.train.pace import Pace, TimeLimit
-from isograft.train.precision import choose_precision
+from isograft.train.precision import decide_precision
 from isograft.train.prepare import Opening, open_training
 from isograft.train.pretrain_costs import measure_costs
 from isograft.train.pretrain_module import PretrainModule
@@ -71,7 +71,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
-        opening = open_training(run, settings, need_labels=settings.method == "supervised")
+        opening = open_training(run, settings)
         job = _prepare(opening)
         plan = opening.plan
         if "total_steps" not in plan:
@@ -95,12 +95,11 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
     images = opening.cached(manifest, preprocess)
     if "views" not in plan:
         plan_views(plan, settings.domain, fingerprint(images, opening.short_sides(), settings.seed))
-    plan_training(plan, settings, manifest, started=settings.init != "scratch", device=device)
+    plan_training(plan, settings, manifest, started=settings.init != "scratch", kept_statistics=start.keeps_statistics, device=device)
     options: dict[str, Any] = {}
     labels = None
     if plan["method"] == "supervised":
-        classes = manifest.classes()
-        labels = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
+        classes, labels = manifest.classes(), manifest.class_numbers()
         options["classes"] = len(classes)
         plan.state("pool_classes", classes, f"column {settings.label_column or 'label'}")
     if plan["method"] == "mae":
@@ -113,15 +112,16 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
 def _plan_speed(job: _Job, began: float) -> None:
     """Measure precision and step time, then decide the number of steps."""
     settings, plan = job.opening.settings, job.opening.plan
-    if settings.precision == "auto":
-        value, reason = choose_precision(job.method.backbone, plan["image_size"], job.device)
-        plan.decide("precision", value, reason)
-    else:
-        plan.revise("precision", settings.precision, "as asked")
+    decide_precision(plan, settings.precision, job.method.backbone, plan["image_size"], _smallest_view(job), job.device)
     costs = None
     if time_limit(settings, plan) is not None:
         costs = measure_costs(job.method, job.specs_at, plan, job.preprocess, len(job.images), began)
     plan_steps(plan, settings, len(job.images), costs)
+
+
+def _smallest_view(job: _Job) -> int:
+    """Side of the smallest view that the network will see, in pixels."""
+    return min(spec.size for size, _ in job.opening.plan["resolution"] for spec in job.specs_at(int(size)))
 
 
 def _train(run: RunFolder, job: _Job, began: float) -> Model:

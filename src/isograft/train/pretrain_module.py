@@ -24,7 +24,7 @@ class PretrainModule(TrainingModule):
         method: The method with its backbone.
         plan: Rates, steps and warm-up.
         preprocess: Turns uint8 views into network input.
-        history: Receives loss, rate and learning rate a hundred times per run.
+        history: Receives loss, rate and learning rate a hundred times per run, as it is planned at first.
         seed: Seed of what the network itself draws (dropout, stochastic depth).
     """
 

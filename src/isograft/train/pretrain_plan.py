@@ -11,6 +11,7 @@ from isograft.data.manifest import Manifest
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import PretrainSettings
+from isograft.train.statistics import statistics_reason
 
 DEFAULT_MINUTES = 30
 DEFAULT_EPOCHS = 200
@@ -36,8 +37,19 @@ class Costs:
     spent: float
 
 
-def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *, started: bool, device: torch.device) -> None:
-    """Decide batch, rates and resolution; the number of steps follows once a step's time is known."""
+def plan_training(
+    plan: Plan, settings: PretrainSettings, manifest: Manifest, *, started: bool, kept_statistics: bool, device: torch.device
+) -> None:
+    """Decide batch, rates and resolution; the number of steps follows once a step's time is known.
+
+    Args:
+        plan: Holds `method` and `image_size`; receives the decisions.
+        settings: What was asked.
+        manifest: The pool.
+        started: Whether the network begins with weights.
+        kept_statistics: Whether all its batch statistics came with them.
+        device: Where the training runs.
+    """
     if len(manifest) < LEAST_IMAGES:
         raise IsograftError(f"{settings.data} holds {len(manifest)} usable images; pretraining needs at least {LEAST_IMAGES}")
     method = plan["method"]
@@ -61,11 +73,7 @@ def plan_training(plan: Plan, settings: PretrainSettings, manifest: Manifest, *,
     plan.choose("lr", settings.lr, rate, reason)
     plan.decide("new_layer_lr", 1e-3 if started else plan["lr"], "projector or head, always new")
     plan.decide("layer_decay", 0.8 if started else 1.0, "early layers move least" if started else "no layer is trained yet")
-    plan.decide(
-        "frozen_bn",
-        started,
-        "the weights expect the batch statistics they were trained with" if started else "a new network needs its own statistics",
-    )
+    plan.decide("frozen_bn", kept_statistics, statistics_reason(kept_statistics))
     plan.decide("weight_decay", 0.05, "AdamW's usual value")
     plan.decide("schedule", "cosine", "ends at zero")
     constant = started or plan["method"] == "mae" or plan["fixed_size"]
@@ -102,28 +110,39 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
         steps, reason = settings.epochs * per_epoch, "as asked"
     else:
         steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
+    most, watching = steps, 1
     limit = time_limit(settings, plan)
-    watching, most = 1, 1
     if costs is not None and limit is not None:
-        mean = sum(share * costs.step[int(size)] for size, share in plan["resolution"])
-        fit = int((limit - costs.spent - costs.reserve) / (mean * (1 + WATCHING_SHARE)))
+        fit, mean = _fitting(plan, costs, limit)
         time_alone = settings.epochs == "auto" and settings.max_time is not None
-        most = MOST_MORE * fit if time_alone and not plan.edited("total_steps") else steps
         if fit < steps or time_alone:
-            if fit < 1:
-                least = math.ceil(costs.spent + costs.reserve + mean)
-                raise IsograftError(
-                    f"{limit:.3g} seconds are too short: getting ready took {costs.spent:.0f} s here, and a step takes {mean:.2g} s; "
-                    f"give --max-time {least}s or more"
-                )
             steps, reason = fit, f"{limit / 60:.3g} minutes at {mean:.2g} s per step, measured"
+        most = MOST_MORE * fit if time_alone else most
         watching = math.ceil(costs.watch / (WATCHING_SHARE * mean))
-        plan.state("step_seconds", [[size, round(cost, 4)] for size, cost in sorted(costs.step.items())], "measured at each view size")
-        plan.state("reserve_seconds", round(costs.reserve, 1), "for what follows the last step")
     total = plan.decide("total_steps", max(1, steps), reason)
-    plan.state("most_steps", max(most, total), "however fast the machine turns out to be")
-    plan.decide("pace", [[0, 0.0], [total, 1.0]], "the share of the run that is done, by step")
+    plan.state("most_steps", total if plan.edited("total_steps") else max(most, total), "however fast the machine turns out to be")
+    if plan.decide("pace", [[0, 0.0], [total, 1.0]], "the share of the run that is done, by step")[-1][0] != total:
+        raise IsograftError(f"the pace of the plan file ends at step {plan['pace'][-1][0]}, but the run has {total} steps; end it there")
     plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
-    plan.decide("warmup_steps", max(1, min(total // 10, 2 * per_epoch)), "a tenth of the run, two epochs at most")
+    plan.decide("warmup", max(1, min(total // 10, 2 * per_epoch)) / max(2, total), "share of the run: a tenth, two epochs at most")
     plan.decide("history_every", max(1, total // 100), "a hundred rows of history")
     plan.decide("monitor_every", max(1, math.ceil(total / 10), watching), "ten times per run, at a twentieth of its time at most")
+
+
+def _fitting(plan: Plan, costs: Costs, limit: float) -> tuple[int, float]:
+    """The number of steps that fit into a time limit in seconds, and the mean seconds of a step.
+
+    Raises:
+        IsograftError: Not even one fits.
+    """
+    mean = sum(share * costs.step[int(size)] for size, share in plan["resolution"])
+    fit = int((limit - costs.spent - costs.reserve) / (mean * (1 + WATCHING_SHARE)))
+    if fit < 1:
+        least = math.ceil(costs.spent + costs.reserve + mean)
+        raise IsograftError(
+            f"{limit:.3g} seconds are too short: getting ready took {costs.spent:.0f} s here, and a step takes {mean:.2g} s; "
+            f"give --max-time {least}s or more"
+        )
+    plan.state("step_seconds", [[size, round(cost, 4)] for size, cost in sorted(costs.step.items())], "measured at each view size")
+    plan.state("reserve_seconds", round(costs.reserve, 1), "for what follows the last step")
+    return fit, mean

@@ -109,9 +109,11 @@ def _parts(rows: Partition, validation: Manifest | None, origin: str) -> tuple[l
 
 
 def _split_bytes(run: RunFolder, rows: Partition) -> bytes:
-    """The content of split.parquet, which says nothing about the machine; where its images lie is written to run.json."""
+    """The content of split.parquet, which names no folder above its images; where they lie is written to run.json."""
     table, folder = rows.table()
     run.remember(images=describe_place(folder, run.path))
+    if folder == Path(folder.anchor):
+        console.warn(f"the images lie in folders without a common one, so {SPLIT_FILE} names where; do not hand it on if that is private")
     if left_out := [name for name in rows.manifest.frame.columns if name not in table.columns]:
         console.say(f"{SPLIT_FILE} leaves out the columns that hold absolute paths: {', '.join(left_out)}")
     content = io.BytesIO()

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 import torch
 
 
-def warmup_cosine(step: int, warmup: int, progress: Callable[[int], float]) -> float:
+def warmup_cosine(step: int, warmup: float, progress: Callable[[int], float]) -> float:
     """Return the learning-rate factor in [0, 1]: linear warm-up, then half a cosine to zero (arXiv:1608.03983).
 
     Args:
         step: Steps already done, from 0.
-        warmup: Steps of the linear rise.
+        warmup: Share of the run in which the rate rises, in [0, 1).
         progress: Share of the run that is done after so many steps.
     """
-    if step < warmup:
-        return (step + 1) / warmup
-    risen = progress(warmup)
-    done = (progress(step) - risen) / (1 - risen) if risen < 1 else 1.0
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    done = progress(step)
+    if done < warmup:
+        return min(1.0, progress(step + 1) / warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -20,7 +20,7 @@ PATIENCE_SHARE = 0.34
 
 
 class BestOnValidation(pl.Callback):
-    """Scores the validation split before the first step and after every pass, and keeps the best weights.
+    """Scores the validation split before the first step, after every pass and at the end, and keeps the best weights.
 
     The head's first solution (the linear probe) is a candidate too, so validated fine-tuning never ends below it. Training
     stops when a third of the passes brought nothing better.
@@ -31,7 +31,7 @@ class BestOnValidation(pl.Callback):
         self.preprocess = preprocess
         self.plan = plan
         self.history = history
-        self.per_epoch = max(1, plan["total_steps"] // plan["epochs"])
+        self.per_epoch = int(plan["steps_per_epoch"])
         self.best: dict[str, Any] = {}
         self.weights: dict[str, Tensor] = {}
 
@@ -42,11 +42,12 @@ class BestOnValidation(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score after every pass, and stop when nothing better has come for long."""
-        if self.validation is None or trainer.global_step % self.per_epoch:
+        step = trainer.global_step
+        if self.validation is None or (step % self.per_epoch and step != self.plan["total_steps"]):
             return
         self._score(trainer, pl_module)
         waited = (trainer.global_step - self.best["step"]) / self.per_epoch
-        if waited > max(5, PATIENCE_SHARE * self.plan["epochs"]):
+        if waited > max(5, PATIENCE_SHARE * self.plan["total_steps"] / self.per_epoch):
             trainer.should_stop = True
 
     def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from isograft import console
-from isograft.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from isograft.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from isograft.errors import IsograftError
 from isograft.model import Model
 from isograft.networks.backbones import build_backbone, parse_arguments
 from isograft.networks.weights import Account, InitWeights, adapt, resolve_init
 
 SCRATCH_BACKBONE = "resnet18"
+WORKING_MARGIN = 1.5  # images are kept somewhat larger than the network's input, so that crops stay sharp
 
 Triple = tuple[float, float, float]
 
@@ -57,6 +58,16 @@ class Start:
         if self.parent is not None:
             return self.parent.preprocess.mean, self.parent.preprocess.std
         return self.weights.mean or IMAGENET_MEAN, self.weights.std or IMAGENET_STD
+
+    def preprocess(self, image_size: int) -> Preprocess:
+        """How an image becomes an input of this size, in the scale that the weights expect."""
+        mean, std = self.pixel_scale
+        return Preprocess(image_size=image_size, working_size=round(WORKING_MARGIN * image_size), mean=mean, std=std)
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether every batch statistic of the built network came with the weights, so that it may be kept as it is."""
+        return self.account is not None and not any("running_" in name for name in self.account.missing)
 
     def parent_decision(self, name: str) -> Any:
         """What the parent's plan decided under a name, or None."""

@@ -27,6 +27,13 @@ def freeze_batch_statistics(network: nn.Module) -> None:
             module.eval()
 
 
+def statistics_reason(kept: bool) -> str:
+    """Why batch statistics are kept, or not."""
+    return (
+        "the weights expect the batch statistics they were trained with" if kept else "the network has no trained batch statistics to keep"
+    )
+
+
 @torch.no_grad()
 def refresh_batch_statistics(network: nn.Module, images: ImageCache, preprocess: Preprocess, seed: int) -> int:
     """Replace the running statistics of every batch norm by averages over up to 2,048 whole images.

@@ -36,7 +36,7 @@ class BatchStream:
         self.position = position
 
     def __len__(self) -> int:
-        """The most batches there can be: Lightning asks once, at the start, and goes on to the end of the stream, which may come earlier."""
+        """The most batches there can be: Lightning asks once, at the start, and takes the end of the stream, which may come earlier."""
         return self.pace.most
 
     def __iter__(self) -> Iterator[Batch]:

@@ -68,5 +68,4 @@ def open_validation(
             f"{len(shared)} images of --val {settings.val} (or their patients) are in {settings.data} too, such as {shared['uri'][0]}; "
             "validation needs images of its own"
         )
-    numbers = np.searchsorted(np.array(classes), manifest.labels().astype(str)).astype(np.int64)
-    return Validation(opening.cached(manifest, preprocess), np.arange(len(manifest)), numbers, manifest, given=True)
+    return Validation(opening.cached(manifest, preprocess), np.arange(len(manifest)), manifest.class_numbers(classes), manifest, given=True)

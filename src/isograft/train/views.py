@@ -21,11 +21,12 @@ def plan_image_size(plan: Plan, asked: int | str, short_side: int, device: torch
     return int(plan.choose("image_size", asked, automatic, reason))
 
 
-def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> ViewPolicy:
+def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> None:
     """Decide how views of one image may differ: a named domain, or what the symmetry probes allow."""
     if asked != "auto":
         plan.revise("domain", asked, "as asked")
-        return _keep(plan, POLICIES[asked])
+        _keep(plan, POLICIES[asked])
+        return
     name = plan.decide(
         "domain", "grey" if measured.grey else "general", "the images hold no colour" if measured.grey else "the images hold colour"
     )
@@ -40,7 +41,7 @@ def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> ViewPolicy:
         _probed(measured, "mirror images", measured.mirror_accuracy, 0.5),
     )
     symmetry = {"rotation": turn, "flip_horizontal": 0.5 if mirror else 0.0, "flip_vertical": 0.5 if mirror and turn == 180.0 else 0.0}
-    return _keep(plan, POLICIES[name].model_copy(update=symmetry))
+    _keep(plan, POLICIES[name].model_copy(update=symmetry))
 
 
 def planned_policy(plan: Plan) -> ViewPolicy:
@@ -54,6 +55,5 @@ def _probed(measured: Fingerprint, what: str, accuracy: float | None, chance: fl
     return f"a linear probe tells {what} apart with accuracy {accuracy:.2f} (chance {chance:.2f})"
 
 
-def _keep(plan: Plan, policy: ViewPolicy) -> ViewPolicy:
+def _keep(plan: Plan, policy: ViewPolicy) -> None:
     plan.decide("views", policy.model_dump(mode="json", exclude_defaults=True), "ranges of the random variations")
-    return policy

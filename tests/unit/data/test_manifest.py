@@ -103,9 +103,22 @@ def test_a_portable_frame_starts_at_the_deepest_folder_that_holds_all_files(tmp_
     assert Manifest(manifest(uri=[]).frame, tmp_path / "m.parquet").portable()[1] == tmp_path
 
 
-@pytest.mark.parametrize("path", ["/home/x/a.png", "~/a.png", "file:///a.png", "C:\\a.png", "c:/a.png", "\\\\server\\a.png"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/x/a.png",
+        "~/a.png",
+        "file:///a.png",
+        "C:\\a.png",
+        "c:/a.png",
+        "\\\\server\\a.png",
+        "copy of /home/x/a.png",
+        "was:~/a.png",
+        "in (C:\\a)",
+    ],
+)
 def test_further_columns_with_absolute_paths_are_no_part_of_a_portable_frame(path: str) -> None:
-    frame, _ = manifest(file=["a.png", None, path], note=["N/A", "a/b", None], age=[1, 2, 3], label=["/a", "b", "b"]).portable()
+    frame, _ = manifest(file=["a.png", None, path], note=["N/A, 1 / 2", "a/b: c/d", None], age=[1, 2, 3], label=["/a", "b", "b"]).portable()
     assert frame.columns == [*SCHEMA, "note", "age"] and frame["label"][0] == "/a"
 
 
@@ -174,3 +187,19 @@ def test_a_full_disk_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pytest
         manifest(label=["a", "b", "c"]).write(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_class_numbers_follow_the_sorted_classes_or_those_given() -> None:
+    table = manifest(label=["b", "a", "b"])
+    assert table.class_numbers().tolist() == [1, 0, 1]
+    assert table.class_numbers(["z", "b", "a"]).tolist() == [1, 2, 1]
+
+
+def test_a_label_that_is_no_class_has_no_number() -> None:
+    with pytest.raises(IsograftError, match="the label 'c' is not among the classes a, b"):
+        manifest(label=["a", "c", "b"]).class_numbers(["a", "b"])
+
+
+def test_an_image_without_a_label_has_no_number() -> None:
+    with pytest.raises(IsograftError, match="1 of 3 images have no label"):
+        manifest(label=["a", None, "b"]).class_numbers()

@@ -42,7 +42,7 @@ def test_every_strategy_makes_a_classifier_that_scores_its_own_test_split(
     short = {} if strategy == "probe" else {"epochs": 2}
     model = isograft.finetune(tiny, out=out, init=str(unseen), strategy=strategy, **short, cache_dir=cache, **SMALL)
     assert model.classes == ["spot", "stripes"]
-    metrics = isograft.evaluate(out, out=tmp_path / "evaluation", cache_dir=cache)
+    metrics = isograft.evaluate(out, out=tmp_path / "evaluation")
     split = pl.read_parquet(out / "split.parquet")
     assert metrics["n_images"] == (split["split"] == "test").sum() > 5
     assert len(model.seen()) == 48 + (split["split"] == "train").sum()
@@ -62,7 +62,7 @@ def test_the_paper_preset_runs_a_hundred_epochs_unless_told() -> None:
 
     made = Plan()
     settings = FinetuneSettings(data="d", out=Path("o"), init="x", strategy="paper")
-    plan_finetuning(made, settings, train_images=80, validated=False, started=True)
+    plan_finetuning(made, settings, train_images=80, validated=False, started=True, kept_statistics=True)
     assert (made["epochs"], made["total_steps"]) == (100, 1000)
 
 
@@ -113,7 +113,7 @@ def test_a_test_split_inside_the_pool_is_announced_and_refused(
     isograft.finetune(tiny, out=out, init=str(backbone), strategy="probe", cache_dir=cache, **SMALL)
     assert "evaluate will refuse" in capsys.readouterr().err
     with pytest.raises(LeakageError):
-        isograft.evaluate(out, out=tmp_path / "evaluation", cache_dir=cache)
+        isograft.evaluate(out, out=tmp_path / "evaluation")
 
 
 def test_one_class_only_is_refused(tiny: Path, cache: Path, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isograft.plan import Plan
+from isograft.errors import IsograftError
+from isograft.plan import Edits, Plan
 from isograft.run import RunFolder
+from isograft.settings import PretrainSettings
 from isograft.train.pace import Pace, TimeLimit
+from isograft.train.pretrain_plan import MOST_MORE, Costs, plan_steps
 
 
 def planned(total: int) -> Plan:
@@ -18,8 +21,10 @@ def planned(total: int) -> Plan:
     return plan
 
 
-@given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 1.0)), max_size=5))
-def test_progress_never_falls_and_ends_at_one_however_often_a_run_is_shortened(total: int, cuts: list[tuple[float, float]]) -> None:
+@given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 3.0)), max_size=5))
+def test_progress_never_falls_and_ends_at_one_however_often_a_run_is_shortened_or_lengthened(
+    total: int, cuts: list[tuple[float, float]]
+) -> None:
     pace = Pace(planned(total))
     step = 0
     for where, kept in cuts:
@@ -31,7 +36,6 @@ def test_progress_never_falls_and_ends_at_one_however_often_a_run_is_shortened(t
     course = [pace.progress(step) for step in range(pace.total + 1)]
     assert course == sorted(course)
     assert (course[0], course[-1]) == (0.0, 1.0)
-    assert pace.total <= total
 
 
 def test_a_shortened_pace_survives_the_plan() -> None:
@@ -85,6 +89,33 @@ def test_a_run_that_only_has_a_time_limit_uses_the_time_of_a_faster_machine(monk
     ended, steps = finished_at(210.0, 0.5, Clock(monkeypatch), tmp_path, most=300)
     assert 0.95 * 200 < ended <= 200
     assert 180 <= steps <= 205
+
+
+@pytest.mark.parametrize(
+    ("asked", "edits", "total", "most"),
+    [
+        ({"max_time": 110.0}, {}, 95, MOST_MORE * 95),
+        ({"max_time": 110.0, "epochs": 50}, {}, 95, 500),
+        ({"max_time": 110.0, "epochs": 5}, {}, 50, 50),
+        ({"max_time": 110.0}, {"total_steps": 20}, 20, 20),
+        ({}, {}, 1704, 2000),
+    ],
+)
+def test_a_run_may_grow_to_what_was_asked_for_and_no_further(asked: dict, edits: dict, total: int, most: int) -> None:
+    plan = Plan(edits=Edits(wanted=edits, origin="plan.json"))
+    plan.decide("batch_size", 10, "here")
+    plan.decide("resolution", [[16, 1.0]], "here")
+    settings = PretrainSettings(data="d", out=Path("o"), **asked)
+    plan_steps(plan, settings, 100, Costs(step={16: 1.0}, watch=0.1, reserve=5.0, spent=5.0))
+    assert (plan["total_steps"], plan["most_steps"]) == (total, most)
+    assert plan["pace"][-1] == [total, 1.0]
+
+
+def test_a_pace_that_ends_elsewhere_than_the_run_is_refused() -> None:
+    plan = Plan(edits=Edits(wanted={"pace": [[0, 0.0], [10, 1.0]]}, origin="plan.json"))
+    plan.decide("batch_size", 10, "here")
+    with pytest.raises(IsograftError, match="the pace of the plan file ends at step 10, but the run has 50 steps"):
+        plan_steps(plan, PretrainSettings(data="d", out=Path("o"), epochs=5), 100, None)
 
 
 def test_a_run_of_so_many_epochs_does_no_more_on_a_faster_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

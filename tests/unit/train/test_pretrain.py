@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 import isograft
 from isograft.errors import IsograftError
 from isograft.ssl.simclr import SimCLR
+from isograft.train.pretrain import CLIP
+from isograft.train.pretrain_module import PretrainModule
 
 SMALL: dict[str, Any] = {"backbone": "test_resnet", "image_size": 32, "epochs": 1, "batch_size": 16, "threads": 1, "precision": "fp32"}
 
@@ -227,3 +230,24 @@ def test_other_bytes_in_a_weights_file_stop_a_resume(
 
 def stop(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_gradients_are_clipped_by_their_common_norm(tiny: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    step = SimCLR.step
+
+    def steep(self: SimCLR, *arguments: Any) -> Any:
+        output = step(self, *arguments)
+        return replace(output, loss=1e4 * output.loss)
+
+    def look(self: PretrainModule, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        if gradients:
+            norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+
+    monkeypatch.setattr(SimCLR, "step", steep)
+    monkeypatch.setattr(PretrainModule, "on_before_zero_grad", look)
+    isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **SMALL)
+    clipped = [norm for norm in norms if norm > 0]
+    assert clipped
+    assert max(clipped) == pytest.approx(CLIP, rel=1e-3)

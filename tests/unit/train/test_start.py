@@ -75,3 +75,19 @@ def test_weights_of_no_known_network_ask_for_its_name(monkeypatch: pytest.Monkey
 def test_weights_of_which_nothing_fits_are_refused(parent: InitWeights) -> None:
     with pytest.raises(IsograftError):
         open_start("m", "test_resnet", ()).build(32)
+
+
+@pytest.mark.parametrize("lost", [[], ["running_mean"], ["running_mean", "running_var"]])
+def test_batch_statistics_are_kept_only_when_all_of_them_came_with_the_weights(lost: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = build_backbone("test_resnet", {}, 32).state_dict()
+    kept = {name: tensor for name, tensor in tensors.items() if not any(name.endswith(end) for end in lost)}
+    monkeypatch.setattr(start, "resolve_init", lambda *_: InitWeights(kept, "a file", backbone="test_resnet"))
+    begun = open_start("file", "auto", ())
+    begun.build(32)
+    assert begun.keeps_statistics == (not lost)
+
+
+def test_a_network_from_scratch_has_no_statistics_to_keep() -> None:
+    begun = open_start("scratch", "test_resnet", ())
+    begun.build(32)
+    assert not begun.keeps_statistics

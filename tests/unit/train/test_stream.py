@@ -63,6 +63,20 @@ def test_a_run_shortened_on_its_way_ends_sooner_and_still_at_the_full_size() -> 
     assert sizes == [8] * 11 + [16] * 4
 
 
+def test_a_run_lengthened_on_its_way_goes_on_to_its_new_end() -> None:
+    plan = planned(10)
+    plan.state("most_steps", 25, "here")
+    batches = stream(10, 0)
+    batches.pace = Pace(plan)
+    sizes = []
+    for number, batch in enumerate(batches):
+        sizes.append(batch.views[0].shape[1])
+        if number == 4:
+            batches.pace.replan(5, 15, "fast")
+    assert len(batches) == 25
+    assert sizes == [8] * 8 + [16] * 12
+
+
 def test_an_epoch_visits_no_image_twice() -> None:
     seen = [row for rows, _ in collect(iter(stream(2, 0))) for row in rows]
     assert len(seen) == len(set(seen)) == 8
