@@ -22,7 +22,7 @@ FEWEST_GROUPS = 8
 TRAINED = 1.5
 """Variance that all repeats share because they train on the same groups, as a multiple of that from testing the same groups.
 
-It cannot be measured without training on other labeled sets; in the simulated studies of benchmarks/study_coverage.py it is 0.2 to 1.9.
+It cannot be measured without training on other labeled sets; in the simulated studies of benchmarks/study_coverage.py it is 0.5 to 1.7.
 """
 
 
