@@ -149,14 +149,16 @@ class _Planner:
         return manifest.take(test), sizes
 
     def _split_settings(self, task: str, budget: int | str, repeat: int) -> FinetuneSettings:
-        return FinetuneSettings(
-            data=task,
-            out=Path("unused"),
-            init="scratch",
-            test_fraction=self.spec.test_fraction,
-            labels_per_class=None if budget == "all" else int(budget),
-            seed=self.spec.seed + repeat,
-            strategy=self.spec.finetune.strategy,
+        return FinetuneSettings.model_validate(
+            {
+                "data": task,
+                "out": Path("unused"),
+                "init": "scratch",
+                "test_fraction": self.spec.test_fraction,
+                "labels_per_class": None if budget == "all" else budget,
+                "seed": self.spec.seed + repeat,
+                "strategy": self.spec.finetune.strategy,
+            }
         )
 
     def _chain(self, backbone: str, protocol: Protocol, task: str, steps: tuple[Step, ...], tested: Manifest, repeat: int) -> str | None:

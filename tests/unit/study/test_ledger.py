@@ -9,7 +9,8 @@ from isograft.study.ledger import LEDGER_FILE, Ledger
 
 def done(key: str, rows: int = 0) -> dict[str, Any]:
     runs = [{"job": f"{key}/10-{repeat}", "finetune_images_seen": 100 + repeat} for repeat in range(rows)]
-    return {"key": key, "kind": "probes" if rows else "pretrain", "name": key, "parents": ["p"], "seconds": 6.0, "images_seen": 50, "rows": runs}
+    kind = "probes" if rows else "pretrain"
+    return {"key": key, "kind": kind, "name": key, "parents": ["p"], "seconds": 6.0, "images_seen": 50, "rows": runs}
 
 
 def test_a_job_without_runs_has_one_line(tmp_path: Path) -> None:
