@@ -135,7 +135,7 @@ def _emit(text: str, style: str) -> None:
 def _terminal() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(file=sys.stderr)  # the one of now: work inside may send its own lines elsewhere
 
 
 def _rich_bar() -> RichProgress:

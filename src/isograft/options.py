@@ -9,7 +9,7 @@ import difflib
 import inspect
 import json
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -17,7 +17,7 @@ import annotated_types
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from isograft.settings import POSITIONAL, Settings, parse_duration
+from isograft.settings import NEW_FILE, POSITIONAL, Settings, parse_duration
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -36,6 +36,12 @@ def positional(field: FieldInfo) -> bool:
     """Whether the option is given by its place, not by its name."""
     extra = field.json_schema_extra
     return isinstance(extra, dict) and POSITIONAL.items() <= extra.items()
+
+
+def new_file(field: FieldInfo) -> bool:
+    """Whether the option names a file that is written, and so never what another verb returned."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and NEW_FILE.items() <= extra.items()
 
 
 def repeatable(field: FieldInfo) -> bool:
@@ -64,7 +70,7 @@ def spelled(settings: type[Settings], name: str) -> str:
 def python_type(name: str, field: FieldInfo) -> str:
     """The type the Python function accepts for an option, as source text."""
     parts = list(dict.fromkeys(_type_parts(field.annotation)))
-    if name in RETURNED:
+    if name in RETURNED and not new_file(field):
         parts = ["str", "Path", RETURNED[name], *(part for part in parts if part == "None")]
     return " | ".join(parts)
 
@@ -110,6 +116,12 @@ def near(word: str, words: list[str]) -> str:
     """`; did you mean X?` when one of `words` is close to `word`, else nothing."""
     match = difflib.get_close_matches(word, words, 1, 0.6)
     return f"; did you mean {match[0]}?" if match else ""
+
+
+def near_or_all(word: str, words: Iterable[str]) -> str:
+    """`; did you mean X?` when one of `words` is close to `word`, else `; there are X, Y`, or nothing when there are none."""
+    known = list(words)
+    return near(word, known) or (f"; there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else "")
 
 
 def _complaint(name: str, detail: ErrorDetails, settings: type[Settings], spell: Callable[[str], str]) -> str:

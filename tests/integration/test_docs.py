@@ -65,6 +65,35 @@ def test_the_python_of_the_tutorial_runs_and_returns_what_it_says(workspace, cap
     assert 0 <= names["metrics"]["macro_f1"] <= 1
 
 
+def test_the_study_of_the_how_to_runs_and_its_results_can_be_read_as_shown(workspace, capsys):
+    """On fewer and smaller images; the cluster and the studies of public images are left out."""
+    page = ROOT / "docs" / "how-to" / "study.md"
+    template, dry, first, again = [step for step in commands(page) if not {"ray"} & {*step} and "studies/" not in " ".join(step)]
+    assert run(template) == 0, capsys.readouterr().err
+    (text,) = blocks(page, "yaml")
+    for old, new in (
+        ("image_size: 64", "image_size: 32"),
+        ("[10, 25]\n", "[5]\n"),
+        ("repeats: 3", "repeats: 2"),
+        ("epochs: 2", "epochs: 1"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (workspace / "study.yaml").write_text(text, encoding="utf-8")
+    written: list[bytes | None] = []
+    for step in (dry, first, again):
+        assert run([*step, "--cache-dir", "cache"]) == 0, f"{step}: {capsys.readouterr().err}"
+        results = workspace / "study-fast" / "results.parquet"
+        written.append(results.read_bytes() if results.is_file() else None)
+    assert written[0] is None and written[1] is not None and written[2] == written[1]
+    for name in re.findall(r"`([a-z.]+\.(?:html|md|json|jsonl|parquet))`", page.read_text(encoding="utf-8").split("## Read it")[1]):
+        assert (workspace / "study-fast" / name).is_file(), name
+    (code,) = blocks(page, "python")
+    names = {}
+    exec(compile(code, "study.md", "exec"), names)
+    assert names["results"].height == 4 * 2
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_shown_is_one_the_command_line_accepts(page, monkeypatch, capsys):
     seen: list[Settings] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from isograft.study.report import write_report
+
 PAGES = ("report.html", "evaluation-pretrained/report.html")
+STUDY = "the report of a study"
 PHONE = {"width": 390, "height": 844}
 READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 PATIENCE = 300_000  # milliseconds: a busy machine is no defect of a page
@@ -59,9 +63,24 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(params=PAGES)
-def path(request: pytest.FixtureRequest, demo: tuple[Path, pl.DataFrame]) -> Path:
-    return demo[0] / request.param
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a made-up study of three arms under two protocols."""
+    source = Path(__file__).resolve().parents[1] / "unit" / "study" / "fabricated.py"
+    folder = tmp_path_factory.mktemp("study") / "out"
+    skill = {"scratch": -0.3, "imagenet": 0.0, "in-domain": 0.6}
+    runpy.run_path(str(source))["fabricate"](folder, skill=skill, protocols=("clean", "paper"), inflation=0.2)
+    write_report(folder)
+    return folder / "report.html"
+
+
+@pytest.fixture(params=[*PAGES, STUDY])
+def path(request: pytest.FixtureRequest) -> Path:
+    if request.param == STUDY:
+        made: Path = request.getfixturevalue("study")
+        return made
+    told: tuple[Path, pl.DataFrame] = request.getfixturevalue("demo")
+    return told[0] / request.param
 
 
 def visit(browser: Any, path: Path, **options: Any) -> Visit:

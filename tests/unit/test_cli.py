@@ -48,6 +48,11 @@ def raiser(error):
         ("predict m i --out t.csv --labels l.csv", "Unknown option: --labels"),
         ("finetune d --out o --init i --strategy probe --epochs 3", "--epochs 3 would be unused with --strategy probe"),
         ("show m extra", "show has no place for 'extra'"),
+        ("study", "STUDY is required: the study file"),
+        ("study s.yaml", "--out is required: the folder to write"),
+        ("study s.yaml --out o --engine slurm", "--engine"),
+        ("study s.yaml --out o --jobs 0", "--jobs is '0' but must be a whole number of at least 1"),
+        ("study s.yaml --out o --param x", "--param x is not name=value"),
         ("demo --seed -1", "--seed is '-1' but must be a whole number of at least 0"),
     ],
 )

@@ -47,3 +47,36 @@ def test_predict_has_no_option_about_labels_or_caches(name: str) -> None:
     assert name not in PredictSettings.model_fields
     with pytest.raises(IsograftError, match=f"^predict: there is no option {name}"):
         VERBS["predict"].build({"model": "m", "input": "i", "out": "x.csv", name: "x"})
+
+
+STUDY: dict[str, Any] = {"study": "s.yaml", "out": "o"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "STUDY is required: the study file; isograft study --init study.yaml writes a template of one"),
+        ({"out": "o"}, "STUDY is required"),
+        ({"study": "s.yaml"}, "--out is required: the folder to write; --dry-run only lists the jobs and needs none"),
+        ({"study": "s.yaml", "init": "t.yaml"}, "STUDY s.yaml would be unused with --init, which only writes a template"),
+        ({"init": "t.yaml", "out": "o"}, "--out o would be unused with --init"),
+        ({"init": "t.yaml", "dry_run": True}, "--dry-run would be unused with --init"),
+        ({"init": "t.yaml", "param": ["a=1", "b=2"]}, "--param a=1 --param b=2 would be unused with --init"),
+        ({"init": "t.yaml", "engine": "ray"}, "--engine ray would be unused with --init"),
+        ({"init": "template"}, "--init template must end in .yaml or .yml"),
+        (STUDY | {"param": "data"}, "--param data is not name=value; write for example --param data=/images"),
+        (STUDY | {"param": "=3"}, "--param =3 is not name=value"),
+        (STUDY | {"param": ["a=1", "a=2"]}, "--param gives a twice; keep one"),
+    ],
+)
+def test_study_says_in_one_sentence_what_is_missing_or_too_much(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(IsograftError) as caught:
+        VERBS["study"].build(given)
+    assert str(caught.value).startswith(f"study: {message}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [STUDY, {"study": "s.yaml", "dry_run": True}, {"init": "t.yml"}, STUDY | {"param": ["a=b=c", "d="], "resume": True, "jobs": 2}]
+)
+def test_study_takes_a_file_with_a_place_to_write_a_dry_run_or_a_template(given: dict[str, Any]) -> None:
+    VERBS["study"].build(given)

@@ -38,6 +38,8 @@ def test_the_probe_for_heavy_imports_finds_one():
         "pretrain x --out y --seed -1",
         "finetune x --out y --init z --strategy probe --lr 1",
         "evaluate m --out y --labels z",
+        "study s.yaml",
+        "study --init s.yaml --out y",
     ],
 )
 def test_help_and_wrong_options_import_nothing_heavy(line):

@@ -73,9 +73,9 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(9.0, 2.6 + 0.75 * len(classes))
-    canvas, axes = _canvas(side + 0.8, side)
+    canvas, axes = new_canvas(side + 0.8, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(name, 18) for name in classes]
+    names = [short_name(name, 18) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=35 if len(names) > 2 else 0, ha="right" if len(names) > 2 else "center")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
@@ -88,7 +88,7 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     canvas.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(1), fraction=0.046)
     told = "; ".join(f"of {counts[k].sum()} {name}, {counts[k, k]} right" for k, name in enumerate(classes))
     return Picture(
-        _svg(canvas), f"Confusion matrix. {told}.", "Rows: true class. Columns: predicted class. Number of images and share of the row."
+        as_svg(canvas), f"Confusion matrix. {told}.", "Rows: true class. Columns: predicted class. Number of images and share of the row."
     )
 
 
@@ -100,12 +100,12 @@ def curve_figure(kind: str, curves: dict[str, tuple[Curve, float]], chance: dict
         curves: Class name to its curve and the area under it; at most `MOST_CURVES` are drawn, the first ones.
         chance: For `pr`, the share of each class: the precision of guessing.
     """
-    canvas, axes = _canvas(5.2, 5.0)
+    canvas, axes = new_canvas(5.2, 5.0)
     shown = list(curves.items())[:MOST_CURVES]
     for place, (name, (curve, area)) in enumerate(shown):
         style: dict[str, Any] = {"color": COLOURS[place], "linestyle": DASHES[place]}
         draw = axes.step if kind == "pr" else axes.plot  # precision between two points of a precision-recall curve is not on a line
-        draw(curve.x, curve.y, linewidth=2.0, label=f"{_short(name, 22)} {area:.3f}", **style)
+        draw(curve.x, curve.y, linewidth=2.0, label=f"{short_name(name, 22)} {area:.3f}", **style)
         if kind == "pr":
             axes.axhline((chance or {}).get(name, np.nan), linewidth=0.7, alpha=0.6, **style)
     if kind == "roc":
@@ -117,7 +117,7 @@ def curve_figure(kind: str, curves: dict[str, tuple[Curve, float]], chance: dict
     told = "; ".join(f"{label} {words['area']} {area:.3f}" for label, (_, area) in curves.items())
     left_out = f" Drawn: the {len(shown)} classes with the most images of {len(curves)}." if len(shown) < len(curves) else ""
     return Picture(
-        _svg(canvas),
+        as_svg(canvas),
         f"{words['name']} curves, each class against the rest: {told}.",
         f"{words['name']} curves of each class against the rest. {words['guess']}{left_out}",
     )
@@ -137,7 +137,7 @@ def history_figure(columns: dict[str, Sequence[Any]]) -> Picture | None:
     if not panels:
         return None
     across = 2 if len(panels) > 1 else 1
-    canvas, grid = _canvas(4.6 * across, 3.1 * -(-len(panels) // across), -(-len(panels) // across), across)
+    canvas, grid = new_canvas(4.6 * across, 3.1 * -(-len(panels) // across), -(-len(panels) // across), across)
     flat = list(np.atleast_1d(grid).flat)
     for axes, (title, names) in zip(flat, panels, strict=False):
         for place, name in enumerate(names[:MOST_CURVES]):
@@ -152,7 +152,7 @@ def history_figure(columns: dict[str, Sequence[Any]]) -> Picture | None:
     for axes in flat[len(panels) :]:
         axes.remove()
     told = "; ".join(f"{name} from {y[0]:.4g} to {y[-1]:.4g}" for name, (_, y) in series.items())
-    return Picture(_svg(canvas), f"Training curves: {told}.", "What was recorded during training.")
+    return Picture(as_svg(canvas), f"Training curves: {told}.", "What was recorded during training.")
 
 
 def thumbnail(pixels: npt.NDArray[np.uint8], alt: str, side: int = 160) -> Picture:
@@ -167,7 +167,7 @@ def thumbnail(pixels: npt.NDArray[np.uint8], alt: str, side: int = 160) -> Pictu
     return Picture("data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode(), alt)
 
 
-def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, Any]:
+def new_canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, Any]:
     """A figure of `width` by `height` inches without any window system."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -177,7 +177,7 @@ def _canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
         return canvas, canvas.subplots(rows, columns)
 
 
-def _svg(canvas: Canvas) -> str:
+def as_svg(canvas: Canvas) -> str:
     """The figure as an SVG address: letters as outlines, no date, no reference to anything outside, same bytes each time."""
     import matplotlib as mpl
 
@@ -240,7 +240,7 @@ def _number(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _short(name: str, most: int) -> str:
+def short_name(name: str, most: int) -> str:
     """A class name that fits beside an axis; dollar signs would start a formula."""
     text = name if len(name) <= most else name[: most - 1] + "…"
     return text.replace("$", r"\$")

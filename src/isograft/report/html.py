@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 from isograft._version import __version__
@@ -15,11 +16,11 @@ def page(template: str, **values: Any) -> str:
     """Fill a page.
 
     Args:
-        template: File name in `templates/`, for example `evaluation.html.jinja`.
-        values: What the template shows; text is escaped.
+        template: File name in `templates/`, for example `evaluation.html.jinja`; one that ends in `.md.jinja` makes a Markdown page.
+        values: What the template shows; text is escaped (in Markdown by the filter `md`).
 
     Returns:
-        The whole HTML document.
+        The whole document.
     """
     return _environment().get_template(template).render(version=__version__, **values)
 
@@ -29,17 +30,23 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def markdown(text: object) -> str:
+    """Text on one line in which nothing is taken for Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+
+
 @functools.cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("isograft", "report/templates"),
-        autoescape=True,
+        autoescape=select_autoescape(enabled_extensions=("html.jinja",), disabled_extensions=("md.jinja",), default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
     environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["md"] = markdown
     return environment

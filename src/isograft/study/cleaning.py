@@ -1,0 +1,89 @@
+"""Keeps a task's test images out of what is trained on before it: the same pixels, near-duplicates, and the same patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from isograft.data.hashing import variants
+from isograft.data.manifest import Manifest
+
+NEAR = 4
+"""Perceptual hashes at most so many bits apart, of 63, count as near-duplicates: distinct lesions that look alike are removed too."""
+CHEAP_SHARE = 0.05
+_BLOCK = 1 << 22
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Images that may be trained on.
+
+    Attributes:
+        manifest: They.
+        removed: How many were removed.
+    """
+
+    manifest: Manifest
+    removed: int
+
+
+def overlap(images: Manifest, tested: Manifest) -> Mask:
+    """Which images share pixels, look or group with a tested one: bool (N,).
+
+    Args:
+        images: N images that would be trained on.
+        tested: M images of a test.
+    """
+    same = np.isin(_column(images, "pixel_hash"), _column(tested, "pixel_hash"))
+    groups = {group for group in tested.frame["group"] if group is not None}
+    shared = np.array([group in groups for group in images.frame["group"]], dtype=bool)
+    near = near_any(images.frame["perceptual_hash"].to_numpy(), tested.frame["perceptual_hash"].to_numpy())
+    found: Mask = same | shared | near
+    return found
+
+
+def near_any(hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], distance: int = NEAR) -> Mask:
+    """Which perceptual hashes are within a distance of any other one, in any of its eight mirrored and turned copies: bool (N,).
+
+    Images of one colour (hash 0) have no look to compare. Memory stays flat: the comparison goes block by block.
+
+    Args:
+        hashes: uint64 (N,).
+        others: uint64 (M,).
+        distance: Largest number of differing bits.
+    """
+    found = np.zeros(len(hashes), dtype=bool)
+    seen = np.unique(others[others != 0])
+    copies = np.unique(variants(seen))
+    told = np.flatnonzero(hashes != 0)
+    rows = max(1, _BLOCK // max(1, len(copies)))
+    for begin in range(0, len(told), rows):
+        block = told[begin : begin + rows]
+        if len(copies):
+            found[block] = (np.bitwise_count(hashes[block, None] ^ copies[None, :]) <= distance).any(axis=1)
+    return found
+
+
+def cleaned(images: Manifest, everything: Mask, tested: Manifest) -> Cleaned:
+    """Remove what overlaps with a task.
+
+    Where it costs little, everything that overlaps with any image of the task is removed, whatever is tested in this repeat: then one
+    training serves all repeats. Otherwise the test images of the repeat decide.
+
+    Args:
+        images: N images that would be trained on.
+        everything: bool (N,), which of them overlap with any image of the tasks that this training may serve.
+        tested: The test images of this repeat.
+    """
+    if everything.mean() <= CHEAP_SHARE:
+        return Cleaned(images.select(~everything), int(everything.sum()))
+    found = overlap(images, tested)
+    return Cleaned(images.select(~found), int(found.sum()))
+
+
+def _column(manifest: Manifest, name: str) -> npt.NDArray[np.str_]:
+    return np.array(manifest.frame[name].to_list(), dtype=str)

@@ -1,0 +1,121 @@
+"""Where the jobs of a study run: in this process, in processes of their own, or on a Ray cluster; all do the same work."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from isograft.errors import IsograftError
+from isograft.study.jobs import Job
+from isograft.study.work import do
+
+ORPHAN_SECONDS = 1.0
+Outcome = tuple[Job, BaseException | None]
+
+
+class Engine(Protocol):
+    """Runs jobs whose parents are finished."""
+
+    slots: int
+    """Jobs that run at a time."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def submit(self, job: Job) -> None:
+        """Begin a job."""
+        ...
+
+    def finished(self) -> Iterable[Outcome]:
+        """Wait until at least one job has ended; return those that have, each with what it raised, if anything."""
+        ...
+
+
+class LocalEngine:
+    """Processes on this machine, kept warm from job to job, with the cores dealt out among them; for one job at a time this process itself.
+
+    Args:
+        out: The study's folder.
+        cache_dir: Folder of the decoded images.
+        slots: Jobs at a time.
+        threads: Threads of each.
+    """
+
+    def __init__(self, out: Path, cache_dir: Path, slots: int, threads: int) -> None:
+        self.slots = slots
+        self._out, self._cache_dir, self._threads = out, cache_dir, threads
+        self._pool: ProcessPoolExecutor | None = None
+        self._running: dict[Future[None], Job] = {}
+        self._next: list[Job] = []
+
+    def __enter__(self) -> Self:
+        if self.slots > 1:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.slots, mp_context=context, initializer=_begin, initargs=(self._threads, os.getpid()))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            if kind is not None:  # an interruption: what runs now is given up, what is finished lies on disk
+                for process in list((self._pool._processes or {}).values()):
+                    process.kill()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, job: Job) -> None:
+        """Begin a job; see `Engine.submit`."""
+        if self._pool is None:
+            self._next.append(job)
+        else:
+            self._running[self._pool.submit(work_quietly, job, self._out, self._cache_dir, self._threads)] = job
+
+    def finished(self) -> Iterable[Outcome]:
+        """Wait for a job to end; see `Engine.finished`."""
+        if self._pool is None:
+            job = self._next.pop(0)
+            try:
+                work_quietly(job, self._out, self._cache_dir, self._threads)
+            except IsograftError as error:
+                return [(job, error)]
+            return [(job, None)]
+        ended, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        return [(self._running.pop(future), _lost(future.exception())) for future in ended]
+
+
+def work_quietly(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
+    """Do a job; what it tells the user goes to `logs/KEY.txt` of the study, since many jobs would talk at once."""
+    log = out / "logs" / f"{job.key}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as stream, redirect_stderr(stream):
+        do(job, out, cache_dir, threads)
+
+
+def _begin(threads: int, parent: int) -> None:
+    """Set up a worker process, and end it when the study is killed: nobody would be there to record what it does."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    if sys.platform != "win32":
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _lost(error: BaseException | None) -> BaseException | None:
+    if isinstance(error, BrokenProcessPool):
+        return IsograftError("its process ended unexpectedly (killed, or out of memory): try fewer --jobs")
+    return error

@@ -1,0 +1,124 @@
+"""`isograft study`: starts, pools and chains compared on tasks, over label budgets and splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isograft import console
+from isograft.data.decode import core_count
+from isograft.data.source import default_cache_dir
+from isograft.errors import RunInterrupted
+from isograft.run import RunFolder, environment, run_folder, write_atomic
+from isograft.settings import StudySettings
+from isograft.study.arms import left_out
+from isograft.study.spec import StudySpec, read_spec
+from isograft.study.template import write_template
+
+if TYPE_CHECKING:
+    from isograft.study.engines import Engine
+    from isograft.study.jobs import Job
+
+STUDY_FILE = "study.json"
+RATE = 60.0
+"""Images per second and core that --dry-run assumes: EfficientNet-Lite0 at 64 px on a CPU, pretraining and fine-tuning mixed."""
+_FREE = {"resume", "jobs", "engine", "dry_run", "cache_dir", "init"}  # may change when a study is resumed
+
+
+def study(settings: StudySettings) -> dict[str, Any]:
+    """Run a study, or go on with it, and write its report.
+
+    Returns:
+        The summary, as in summary.json; with `init` the template's path, with `dry_run` the jobs by kind.
+
+    Raises:
+        IsograftError: The study file cannot be used, an existing folder, or a job failed.
+        RunInterrupted: Ctrl-C; finished jobs are kept and `resume=True` goes on.
+    """
+    if settings.init is not None:
+        return {"template": str(write_template(settings.init))}
+    assert settings.study is not None  # noqa: S101  (the settings require it)
+    spec = read_spec(settings.study, settings.preset, settings.param)
+    slots = settings.jobs or core_count()
+    threads = max(1, core_count() // slots)
+    if settings.dry_run:
+        return _dry_run(spec, settings, slots, threads)
+    assert settings.out is not None  # noqa: S101
+    asked = settings.model_dump(mode="json", exclude=_FREE)
+    with run_folder(settings.out, asked, settings.resume) as run:
+        run.check_inputs(study=_hash(spec))
+        try:
+            return _run(run, spec, settings, slots, threads)
+        except KeyboardInterrupt:
+            raise RunInterrupted(f"stopped; the finished jobs are in {run.path}: add --resume to continue") from None
+
+
+def _run(run: RunFolder, spec: StudySpec, settings: StudySettings, slots: int, threads: int) -> dict[str, Any]:
+    from isograft.study.jobs import plan_jobs
+    from isograft.study.report import write_report
+    from isograft.study.results import write_results
+    from isograft.study.runner import run_jobs
+
+    planned = plan_jobs(spec, _cache_dir(settings), threads, precision=run.record.get("precision"))
+    run.check_inputs(jobs=hashlib.sha256("".join(job.key for job in planned.jobs).encode()).hexdigest())
+    run.remember(precision=planned.precision)
+    planned.write_manifests(run.path)
+    about = {
+        "spec": spec.model_dump(mode="json"),
+        "left_out": left_out(spec),
+        "software": environment(),
+        "classes": planned.classes,
+        "removed": planned.removed,
+        "precision": planned.precision,
+    }
+    write_atomic(run.path / STUDY_FILE, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    _tell(planned.jobs)
+    run_jobs(planned.jobs, run.path, _engine(run.path, settings, slots, threads))
+    write_results(run.path, planned.jobs)
+    summary = write_report(run.path)
+    console.say(f"report: {run.path / 'report.html'}")
+    return summary
+
+
+def _cache_dir(settings: StudySettings) -> Path:
+    return settings.cache_dir or default_cache_dir()
+
+
+def _engine(out: Path, settings: StudySettings, slots: int, threads: int) -> Engine:
+    from isograft.study.engines import LocalEngine
+    from isograft.study.ray_engine import RayEngine
+
+    kind = RayEngine if settings.engine == "ray" else LocalEngine
+    return kind(out, _cache_dir(settings), slots, threads)
+
+
+def _dry_run(spec: StudySpec, settings: StudySettings, slots: int, threads: int) -> dict[str, Any]:
+    """List the jobs with their share of the work, and what is left out."""
+    from isograft.study.jobs import plan_jobs
+
+    planned = plan_jobs(spec, _cache_dir(settings), threads, precision=dict.fromkeys(spec.backbones, "fp32"))
+    for job in planned.jobs:
+        console.result(f"{job.key}  {job.images:>10,} images  {job.name}")
+    for sentence in left_out(spec):
+        console.result(sentence)
+    images = sum(job.images for job in planned.jobs)
+    seconds = images / (RATE * slots * threads)
+    console.result(f"{_count(planned.jobs)}; {images:,} images, about {console.duration(seconds)} at {RATE:.0f} images/s and core")
+    return {"jobs": dict(Counter(job.kind for job in planned.jobs)), "images": images, "seconds": seconds}
+
+
+def _tell(jobs: Sequence[Job]) -> None:
+    console.say(f"the study has {_count(jobs)}")
+
+
+def _count(jobs: Sequence[Job]) -> str:
+    kinds = sorted(Counter(job.kind for job in jobs).items())
+    return f"{len(jobs):,} jobs ({', '.join(f'{number:,} {kind}' for kind, number in kinds)})"
+
+
+def _hash(spec: StudySpec) -> str:
+    return hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
