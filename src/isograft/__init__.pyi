@@ -239,6 +239,40 @@ def predict(
         IsograftError: An option or the input is wrong; the message says what, where and what to do.
     """
 
+def study(
+    study: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    init: str | Path | None = None,
+    preset: str | None = None,
+    param: str | Sequence[str] = (),
+    jobs: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    dry_run: bool = False,
+    resume: bool = False,
+    cache_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Compare starts, pools and chains on your tasks, over label budgets and splits, with a verdict.
+
+    Args:
+        study: The study file (YAML); --init writes a template.
+        out: The folder to write: results.parquet, report.html, and each job's output.
+        init: Write a commented template of a study file here, and nothing else.
+        preset: Preset of the study file to apply, for example fast.
+        param: Parameter of the study file as name=value, for example data=/images; repeatable.
+        jobs: Jobs at a time, each in its own process [default: one per core].
+        engine: Where jobs run: on this machine, or on a Ray cluster.
+        dry_run: List the jobs and what is left out, and run nothing.
+        resume: Continue the study in --out; finished jobs are kept.
+        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
+
+    Returns:
+        The summary, as in summary.json.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
 def show(
     model: str | Path | Model,
 ) -> str:
