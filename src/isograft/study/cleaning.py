@@ -25,10 +25,12 @@ class Cleaned:
     Attributes:
         manifest: They.
         removed: How many were removed.
+        own: Whether they serve one repeat of one task only.
     """
 
     manifest: Manifest
     removed: int
+    own: bool = False
 
 
 def overlap(images: Manifest, tested: Manifest) -> Mask:
@@ -82,7 +84,7 @@ def cleaned(images: Manifest, everything: Mask, tested: Manifest) -> Cleaned:
     if everything.mean() <= CHEAP_SHARE:
         return Cleaned(images.select(~everything), int(everything.sum()))
     found = overlap(images, tested)
-    return Cleaned(images.select(~found), int(found.sum()))
+    return Cleaned(images.select(~found), int(found.sum()), own=True)
 
 
 def _column(manifest: Manifest, name: str) -> npt.NDArray[np.str_]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from isograft.data.manifest import Manifest
+from isograft.data.manifest import SCHEMA, Manifest
 from isograft.data.source import open_data
 from isograft.settings import DataSettings
 from isograft.study.spec import DataSpec, Protocol, StudySpec
@@ -46,6 +47,29 @@ def open_study_data(spec: StudySpec, cache_dir: Path, threads: int) -> StudyData
         {name: _open(entry, cache_dir, threads, need_labels=spec.pretrain.method == "supervised") for name, entry in spec.pools.items()},
         {name: _open(entry, cache_dir, threads, need_labels=True) for name, entry in spec.tasks.items()},
     )
+
+
+def content(manifest: Manifest) -> str:
+    """What a manifest's rows are and, where it names splits itself, who is tested; the fingerprint alone does not tell folds apart."""
+    if manifest.frame["split"].null_count() == len(manifest):
+        return manifest.fingerprint()
+    places = sorted(repr(pair) for pair in manifest.frame.select("pixel_hash", "split").rows())
+    return hashlib.sha256("\n".join([manifest.fingerprint(), *places]).encode()).hexdigest()
+
+
+def stacked(manifests: list[Manifest]) -> Manifest:
+    """The rows of several manifests that a comparison needs: pixels, look and group."""
+    wanted = ("pixel_hash", "perceptual_hash", "group")
+    return Manifest(pl.concat([manifest.frame.select(wanted) for manifest in manifests]))
+
+
+def joined(pool: Manifest, task: Manifest) -> Manifest:
+    """A pool with the images of a task in it, without their labels; its uris are absolute."""
+    frames = []
+    for manifest in (pool, task):
+        files = pl.Series("uri", [str(file.absolute()) for file in manifest.locate()], pl.String)
+        frames.append(manifest.frame.with_columns(files, label=pl.lit(None, pl.String)).select(list(SCHEMA)))
+    return Manifest(pl.concat(frames))
 
 
 def _open(entry: DataSpec, cache_dir: Path, threads: int, need_labels: bool) -> Manifest:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from isograft.data.manifest import SCHEMA, Manifest
+from isograft.data.manifest import Manifest
 from isograft.errors import IsograftError
 from isograft.settings import FinetuneSettings
 from isograft.study.arms import STARTS, Step, arms_of
 from isograft.study.cleaning import Cleaned, Mask, cleaned, overlap
-from isograft.study.data import LEAKY_POOL, StudyData, open_study_data
+from isograft.study.data import LEAKY_POOL, StudyData, content, joined, open_study_data, stacked
 from isograft.study.defaults import image_size_of, precision_of
 from isograft.study.spec import Protocol, StudySpec
 
@@ -165,7 +164,12 @@ class _Planner:
         """Plan what precedes the task in an arm; return the key of the last training, or None when there is none."""
         parent, start = None, steps[0].name
         for place, step in enumerate(steps[1:], start=1):
-            images = self._images(protocol, task, step, tested, repeat)
+            images = self._images(protocol, task, step, tested)
+            if not len(images.manifest):
+                raise IsograftError(
+                    f"all {images.removed:,} images of {step} are test images of the task {task} in repeat {repeat}, or look like one, "
+                    "or share a group with one: nothing is left to train on; give it further images"
+                )
             name = f"{step} from {' > '.join(str(one) for one in steps[:place])}"
             common = {**self._common(backbone), "init": start, "parent": parent, "removed": images.removed, "allow": protocol in LEAKY_POOL}
             if step.kind == "pool":
@@ -176,7 +180,8 @@ class _Planner:
                 work = len(images.manifest) * (_PASSES if options["epochs"] == "auto" else options["epochs"])
             payload = {**common, "manifest": self._keep(images.manifest), "options": options, "seed": self.spec.seed}
             parent = self._add(kind, name, (parent,) if parent else (), work, payload, images.manifest)
-            self.removed[f"{name} ({task}, {protocol})"] = {"images": len(images.manifest), "removed": images.removed}
+            told = f"{task}, {protocol}" + f", repeat {repeat}" * images.own
+            self.removed[f"{name} ({told})"] = {"images": len(images.manifest), "removed": images.removed}
         return parent
 
     def _step_options(self) -> dict[str, Any]:
@@ -186,15 +191,20 @@ class _Planner:
             {**options, "strategy": "probe-then-full", "epochs": self.spec.pretrain.epochs} if options["strategy"] == "probe" else options
         )
 
-    def _images(self, protocol: Protocol, task: str, step: Step, tested: Manifest, repeat: int) -> Cleaned:
+    def _images(self, protocol: Protocol, task: str, step: Step, tested: Manifest) -> Cleaned:
         """What a step of a chain trains on, cleaned of the task's images, or with them where the protocol wants that."""
         source = self.data.pools[step.name] if step.kind == "pool" else self.data.tasks[step.name]
         if protocol in LEAKY_POOL:
-            return Cleaned(_joined(source, self.data.tasks[task]) if step.kind == "pool" else source, 0)
+            if step.kind == "pool" and self.spec.pretrain.method == "supervised":
+                raise IsograftError(
+                    f"the protocol {protocol} puts a task's images into {step} without labels, and pretrain.method is supervised; "
+                    "choose another method or leave the protocol out"
+                )
+            return Cleaned(joined(source, self.data.tasks[task]) if step.kind == "pool" else source, 0)
         place = (str(step), "" if step.kind == "pool" else task)
         if place not in self._overlaps:
             others = [manifest for name, manifest in self.data.tasks.items() if step.kind == "pool" or name == task]
-            self._overlaps[place] = overlap(source, _stacked(others))
+            self._overlaps[place] = overlap(source, stacked(others))
         return cleaned(source, self._overlaps[place], tested)
 
     def _run(
@@ -253,30 +263,15 @@ class _Planner:
 
     def _keep(self, manifest: Manifest) -> str:
         """Remember a manifest under a name that follows from its content."""
-        name = f"data/{manifest.fingerprint()[:20]}.parquet"
+        name = f"data/{content(manifest)[:20]}.parquet"
         self.manifests.setdefault(name, manifest)
         return name
 
     def _add(self, kind: str, name: str, parents: tuple[str, ...], images: int, payload: dict[str, Any], manifest: Manifest) -> str:
-        told = {**payload, "parent": None, "init": _identity(payload["init"]), "manifest": manifest.fingerprint(), "parents": parents}
+        told = {**payload, "parent": None, "init": _identity(payload["init"]), "manifest": content(manifest), "parents": parents}
         key = hashlib.sha256(json.dumps([kind, told], sort_keys=True).encode()).hexdigest()[:20]
         self.jobs.setdefault(key, Job(key, kind, name, parents, images, payload))
         return key
-
-
-def _stacked(manifests: list[Manifest]) -> Manifest:
-    """The rows of several manifests that a comparison needs: pixels, look and group."""
-    wanted = ("pixel_hash", "perceptual_hash", "group")
-    return Manifest(pl.concat([manifest.frame.select(wanted) for manifest in manifests]))
-
-
-def _joined(pool: Manifest, task: Manifest) -> Manifest:
-    """A pool with the images of a task in it, without their labels; its uris are absolute."""
-    frames = []
-    for manifest in (pool, task):
-        files = pl.Series("uri", [str(file.absolute()) for file in manifest.locate()], pl.String)
-        frames.append(manifest.frame.with_columns(files, label=pl.lit(None, pl.String)).select(list(SCHEMA)))
-    return Manifest(pl.concat(frames))
 
 
 def _identity(start: str) -> str:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from isograft.data.manifest import Manifest
+from isograft.data.source import open_data
 from isograft.errors import IsograftError
+from isograft.settings import DataSettings
 from isograft.study.jobs import Job, JobPlan, plan_jobs
 from isograft.study.spec import StudySpec
 
@@ -75,3 +80,61 @@ def test_a_leaky_pool_holds_the_images_of_the_task_without_their_labels(make_spe
 def test_a_budget_that_a_task_cannot_meet_is_told_before_anything_runs(make_spec: Make, plan: Callable[[StudySpec], JobPlan]) -> None:
     with pytest.raises(IsograftError, match=r"^task t, repeat 0: class 'spot' has \d+ training labels, fewer than the 20 asked for"):
         plan(make_spec(labels_per_class=[20]))
+
+
+def fold(folder: Path, task: Path, cache: Path, place: int) -> str:
+    """Write a manifest of a task's images whose split column tests every fourth one; return its file name."""
+    manifest = open_data(str(task), DataSettings(cache_dir=cache, threads=1), need_labels=True)
+    split = pl.Series("split", ["test" if number % 4 == place else "train" for number in range(len(manifest))])
+    Manifest(manifest.frame.with_columns(split), manifest.path).write(folder / f"fold{place}.parquet")
+    return f"fold{place}.parquet"
+
+
+def test_tasks_of_the_same_images_with_other_splits_are_other_jobs_on_other_manifests(
+    make_spec: Make, plan: Callable[[StudySpec], JobPlan], synthetic_study: Path, study_cache: Path
+) -> None:
+    names = [fold(synthetic_study, synthetic_study / "task", study_cache, place) for place in (0, 1)]
+    tasks = {f"t{place}": {"data": name} for place, name in enumerate(names)}
+    planned = plan(make_spec(tasks=tasks, arms={"scratch": []}, test_fraction=0.2, labels_per_class=[3]))
+    for job in planned.jobs:
+        wanted = Manifest.read(synthetic_study / names[int(job.payload["task"][1])])
+        assert planned.manifests[job.payload["manifest"]].frame["split"].to_list() == wanted.frame["split"].to_list()
+    keys = [
+        {
+            job.key
+            for job in plan(make_spec(tasks={"t": {"data": name}}, arms={"scratch": []}, test_fraction=0.2, labels_per_class=[3])).jobs
+        }
+        for name in names
+    ]
+    assert not keys[0] & keys[1]
+
+
+def test_a_pool_of_test_images_alone_is_told_before_anything_runs(
+    make_spec: Make, plan: Callable[[StudySpec], JobPlan], synthetic_study: Path
+) -> None:
+    planned = plan(
+        make_spec(tasks={"t": {"data": "task"}}, pools={"p": {"data": "task"}}, arms={"scratch": [], "in-domain": ["pool:p"]}, repeats=1)
+    )
+    (job,) = [job for job in planned.jobs if job.kind == "pretrain"]
+    left = {path.name for path in planned.manifests[job.payload["manifest"]].locate() if path.parent.name == "spot"}
+    tested = min(number for number in range(24) if f"{number}.png" not in left)
+    (synthetic_study / "tested").mkdir()
+    shutil.copy(synthetic_study / "task" / "spot" / f"{tested}.png", synthetic_study / "tested")
+    with pytest.raises(IsograftError, match=r"^all 1 images of pool:p are test images of the task t in repeat 0"):
+        plan(
+            make_spec(
+                tasks={"t": {"data": "task"}}, pools={"p": {"data": "tested"}}, arms={"scratch": [], "in-domain": ["pool:p"]}, repeats=1
+            )
+        )
+
+
+def test_what_is_removed_for_one_repeat_is_counted_for_each(make_spec: Make, plan: Callable[[StudySpec], JobPlan]) -> None:
+    planned = plan(make_spec(tasks={"t": {"data": "task"}}, pools={"p": {"data": "task"}}, arms={"scratch": [], "in-domain": ["pool:p"]}))
+    assert [*planned.removed] == [f"pool:p from scratch (t, clean, repeat {repeat})" for repeat in (0, 1)]
+
+
+def test_a_supervised_pretraining_refuses_a_pool_with_unlabeled_images_of_the_task(
+    make_spec: Make, plan: Callable[[StudySpec], JobPlan]
+) -> None:
+    with pytest.raises(IsograftError, match=r"^the protocol leaky-pool puts .* pretrain.method is supervised"):
+        plan(make_spec(protocols=["leaky-pool"], pretrain={"method": "supervised", "epochs": 1}))

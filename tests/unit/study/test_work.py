@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from isograft.errors import IsograftError
+from isograft.study import work
+from isograft.study.jobs import Job, plan_jobs
+from isograft.study.spec import StudySpec
+
+Make = Callable[..., StudySpec]
+
+
+@pytest.fixture
+def probes(make_spec: Make, study_cache: Path, tmp_path: Path) -> Job:
+    """All probes from scratch on t; the manifests lie in tmp_path."""
+    planned = plan_jobs(make_spec(tasks={"t": {"data": "task"}}, arms={"scratch": []}), study_cache, 1, {"test_resnet": "fp32"})
+    planned.write_manifests(tmp_path)
+    (job,) = planned.jobs
+    return job
+
+
+def test_a_finished_job_has_a_record_and_the_answers_of_every_run(probes: Job, tmp_path: Path, study_cache: Path) -> None:
+    work.do(probes, tmp_path, study_cache, 1)
+    (folder,) = (tmp_path / "jobs").iterdir()
+    record = json.loads((folder / "done.json").read_bytes())
+    assert (folder.name, record["key"], record["kind"], record["parents"]) == (probes.key, probes.key, "probes", [])
+    assert [(row["labels_per_class"], row["repeat"]) for row in record["rows"]] == [(3, 0), (6, 0), (3, 1), (6, 1)]
+    for row in record["rows"]:
+        answers = pl.read_parquet(tmp_path / "jobs" / row["job"] / "predictions.parquet")
+        assert answers.columns == ["id", "group", "truth", "p0", "p1"]
+        assert answers.height == row["test_images"]
+
+
+def test_a_finished_job_is_not_done_again(probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work.do(probes, tmp_path, study_cache, 1)
+    monkeypatch.setattr(work, "_WORK", {})
+    work.do(probes, tmp_path, study_cache, 1)
+
+
+@pytest.mark.parametrize(("raised", "told"), [(IsograftError("no"), "^no$"), (OSError(28, "No space left on device"), "No space left")])
+def test_a_failed_job_leaves_nothing_and_says_why(
+    raised: Exception, told: str, probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, object]:
+        (partial / "half").write_text("x")
+        raise raised
+
+    monkeypatch.setitem(work._WORK, "probes", fail)
+    with pytest.raises(IsograftError, match=told):
+        work.do(probes, tmp_path, study_cache, 1)
+    assert not [*(tmp_path / "jobs").iterdir()]
+
+
+def test_the_images_of_all_trainings_of_a_chain_are_counted(make_spec: Make, study_cache: Path, tmp_path: Path) -> None:
+    spec = make_spec(arms={"scratch": [], "double": ["pool:p", "task:u"]}, repeats=1, labels_per_class=[3])
+    planned = plan_jobs(spec, study_cache, 1, {"test_resnet": "fp32"})
+    planned.write_manifests(tmp_path)
+    jobs = [job for job in planned.jobs if job.kind != "probes" or job.payload["arm"] == "double"]
+    assert [job.kind for job in jobs] == ["pretrain", "step", "probes"]
+    for job in jobs:
+        work.do(job, tmp_path, study_cache, 1)
+    trained = [json.loads((tmp_path / "jobs" / job.key / "done.json").read_bytes()) for job in jobs]
+    (row,) = trained[2]["rows"]
+    assert row["pool_images"] == sum(len(planned.manifests[job.payload["manifest"]]) for job in jobs[:2])
+    assert row["pretrain_images_seen"] == trained[0]["images_seen"] + trained[1]["images_seen"] > 0
