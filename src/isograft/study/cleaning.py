@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from isograft.data.hashing import variants
 from isograft.data.manifest import Manifest
@@ -33,18 +34,23 @@ class Cleaned:
     own: bool = False
 
 
-def overlap(images: Manifest, tested: Manifest) -> Mask:
+def overlap(images: Manifest, tested: Manifest, grouped: bool = True) -> Mask:
     """Which images share pixels, look or group with a tested one: bool (N,).
+
+    Two data sets may name one patient differently. So where an image of the pool is the copy of a tested one, the whole group that the
+    pool itself puts it into is meant.
 
     Args:
         images: N images that would be trained on.
         tested: M images of a test.
+        grouped: Whether groups count; not where a protocol splits image by image.
     """
     same = np.isin(_column(images, "pixel_hash"), _column(tested, "pixel_hash"))
-    groups = {group for group in tested.frame["group"] if group is not None}
-    shared = np.array([group in groups for group in images.frame["group"]], dtype=bool)
-    near = near_any(images.frame["perceptual_hash"].to_numpy(), tested.frame["perceptual_hash"].to_numpy())
-    found: Mask = same | shared | near
+    found: Mask = same | near_any(images.frame["perceptual_hash"].to_numpy(), tested.frame["perceptual_hash"].to_numpy())
+    if grouped:
+        owners = images.frame["group"]
+        groups = {*tested.frame["group"], *owners.filter(pl.Series(found))} - {None}
+        found = found | np.array([group in groups for group in owners], dtype=bool)
     return found
 
 
@@ -70,7 +76,7 @@ def near_any(hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], dis
     return found
 
 
-def cleaned(images: Manifest, everything: Mask, tested: Manifest) -> Cleaned:
+def cleaned(images: Manifest, everything: Mask, tested: Manifest, grouped: bool = True) -> Cleaned:
     """Remove what overlaps with a task.
 
     Where it costs little, everything that overlaps with any image of the task is removed, whatever is tested in this repeat: then one
@@ -80,10 +86,11 @@ def cleaned(images: Manifest, everything: Mask, tested: Manifest) -> Cleaned:
         images: N images that would be trained on.
         everything: bool (N,), which of them overlap with any image of the tasks that this training may serve.
         tested: The test images of this repeat.
+        grouped: As in `overlap`.
     """
     if everything.mean() <= CHEAP_SHARE:
         return Cleaned(images.select(~everything), int(everything.sum()))
-    found = overlap(images, tested)
+    found = overlap(images, tested, grouped)
     return Cleaned(images.select(~found), int(found.sum()), own=True)
 
 

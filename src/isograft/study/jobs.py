@@ -16,7 +16,7 @@ from isograft.errors import IsograftError
 from isograft.settings import FinetuneSettings
 from isograft.study.arms import STARTS, Step, arms_of
 from isograft.study.cleaning import Cleaned, Mask, cleaned, overlap
-from isograft.study.data import LEAKY_POOL, StudyData, content, joined, open_study_data, stacked
+from isograft.study.data import IMAGE_SPLIT, LEAKY_POOL, StudyData, content, joined, open_study_data, stacked
 from isograft.study.defaults import image_size_of, precision_of
 from isograft.study.spec import Protocol, StudySpec
 
@@ -205,7 +205,7 @@ class _Planner:
         if place not in self._overlaps:
             others = [manifest for name, manifest in self.data.tasks.items() if step.kind == "pool" or name == task]
             self._overlaps[place] = overlap(source, stacked(others))
-        return cleaned(source, self._overlaps[place], tested)
+        return cleaned(source, self._overlaps[place], tested, grouped=protocol not in IMAGE_SPLIT)
 
     def _run(
         self,

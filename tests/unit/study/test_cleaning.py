@@ -45,6 +45,18 @@ def test_a_patient_of_the_test_is_removed_with_all_images() -> None:
     assert overlap(pool, images([0x1234567], ["z"], [None])).tolist() == [False, False, False]
 
 
+def test_a_patient_whom_the_pool_names_differently_is_removed_with_all_images() -> None:
+    pool = images([1 << 40, 0xFFFF << 20, 0xABCDEF << 8], ["a", "b", "c"], ["q1", "q1", "q2"])
+    for copy in (images([0], ["a"], ["t9"]), images([1 << 40], ["z"], [None])):  # the same pixels, the same look
+        assert overlap(pool, copy).tolist() == [True, True, False]
+        assert overlap(pool, copy, grouped=False).tolist() == [True, False, False]
+
+
+def test_images_of_no_known_patient_are_no_group() -> None:
+    pool = images([1 << 40, 0xFFFF << 20], ["a", "b"], [None, None])
+    assert overlap(pool, images([0], ["a"], [None])).tolist() == [True, False]
+
+
 def test_little_overlap_is_removed_for_all_repeats_and_much_only_for_the_one_at_hand() -> None:
     pool = images([0] * 100, [str(number) for number in range(100)], [None] * 100)
     tested = images([0], ["0"], [None])

@@ -128,7 +128,7 @@ def test_a_test_image_that_was_seen_after_all_refuses_the_study(
     write_study: Write, study_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = importlib.import_module("isograft.study.jobs")  # the package's attribute `study` is the verb
-    monkeypatch.setattr(jobs, "cleaned", lambda images, everything, tested: Cleaned(images, 0))
+    monkeypatch.setattr(jobs, "cleaned", lambda images, everything, tested, grouped: Cleaned(images, 0))
     options = {"pools": {"p": {"data": "task"}}, "tasks": {"t": {"data": "task"}}, "arms": {"scratch": [], "in-domain": ["pool:p"]}}
     with pytest.raises(LeakageError, match="were seen by the arm in-domain"):
         run(write_study(**options, repeats=1), tmp_path / "out", study_cache)
