@@ -7,15 +7,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from isograft.errors import IsograftError
+from isograft.errors import IsograftError, RunInterrupted
 from isograft.study.jobs import Job
 from isograft.study.work import do
 
@@ -62,7 +63,7 @@ class LocalEngine:
     def __enter__(self) -> Self:
         if self.slots > 1:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.slots, mp_context=context, initializer=_begin, initargs=(self._threads, os.getpid()))
+            self._pool = ProcessPoolExecutor(self.slots, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -85,7 +86,9 @@ class LocalEngine:
             job = self._next.pop(0)
             try:
                 work_quietly(job, self._out, self._cache_dir, self._threads)
-            except IsograftError as error:
+            except RunInterrupted:
+                raise KeyboardInterrupt from None  # the half-done job is given up, so what it says of its own state does not hold
+            except Exception as error:
                 return [(job, error)]
             return [(job, None)]
         ended, _ = wait(self._running, return_when=FIRST_COMPLETED)
@@ -93,18 +96,42 @@ class LocalEngine:
 
 
 def work_quietly(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
-    """Do a job; what it tells the user goes to `logs/KEY.txt` of the study, since many jobs would talk at once."""
+    """Do a job; what it tells the user goes to `logs/KEY.txt` of the study, since many jobs would talk at once.
+
+    Args:
+        job: The job; its parents are finished.
+        out: The study's folder.
+        cache_dir: Folder of the decoded images.
+        threads: Threads for everything in it.
+    """
     log = out / "logs" / f"{job.key}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream, redirect_stderr(stream):
-        do(job, out, cache_dir, threads)
+    with log.open("a", encoding="utf-8") as stream, redirect_stderr(stream), _computing_on(threads):
+        try:
+            do(job, out, cache_dir, threads)
+        except Exception:
+            traceback.print_exc(file=stream)
+            raise
 
 
-def _begin(threads: int, parent: int) -> None:
-    """Set up a worker process, and end it when the study is killed: nobody would be there to record what it does."""
+@contextmanager
+def _computing_on(threads: int) -> Iterator[None]:
+    """Compute on so many threads, wherever the job runs: another number rounds sums in another order."""
+    import scipy.linalg  # noqa: F401  (limits hold for the libraries that are loaded)
     import torch
+    from threadpoolctl import threadpool_limits
 
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _begin(parent: int) -> None:
+    """End a worker process when the study is killed: nobody would be there to record what it does."""
 
     def watch() -> None:
         while os.getppid() == parent:

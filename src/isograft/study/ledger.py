@@ -50,7 +50,7 @@ class Ledger:
 
 
 def _lines(done: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    common = {"name": done["name"], "kind": done["kind"], "parents": list(done["parents"])}
+    common = {name: done[name] for name in ("name", "kind", "started", "finished")} | {"parents": list(done["parents"])}
     rows = done["rows"]
     if not rows:
         return [{"key": done["key"], **common, "seconds": done["seconds"], "images_seen": done["images_seen"]}]

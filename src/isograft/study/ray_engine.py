@@ -78,9 +78,6 @@ class RayEngine:
 
 def _do(job: Job, out: Path, cache_dir: Path, threads: int) -> IsograftError | None:
     """Do a job in a worker; a clear complaint comes back as a value, so that Ray does not try it again."""
-    import torch
-
-    torch.set_num_threads(threads)
     try:
         work_quietly(job, out, cache_dir, threads)
     except IsograftError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isograft import console
-from isograft.errors import IsograftError
+from isograft.errors import IsograftError, RunInterrupted
 from isograft.study.engines import Engine
 from isograft.study.jobs import Job
 from isograft.study.ledger import Ledger
@@ -24,6 +24,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, engine: Engine) -> None:
 
     Raises:
         IsograftError: A job failed. No further one is begun, those that run are finished, and all that is finished is kept.
+        KeyboardInterrupt: Ctrl-C reached a job.
     """
     remove_leftovers(folder)
     ledger = Ledger(folder)
@@ -37,6 +38,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, engine: Engine) -> None:
     console.say(f"{len(left):,} jobs to do" + (f", {kept:,} finished before" if kept else ""))
     with engine, console.Progress(sum(job.images for job in left), "Study") as progress:
         _run(left, folder, engine, ledger, progress)
+    remove_leftovers(folder)  # of workers that were lost, and whose jobs others have done
 
 
 def _run(left: Sequence[Job], folder: Path, engine: Engine, ledger: Ledger, progress: console.Progress) -> None:
@@ -60,12 +62,20 @@ def _run(left: Sequence[Job], folder: Path, engine: Engine, ledger: Ledger, prog
             else:
                 failed = failed or (job, error)
     if failed is not None:
-        job, error = failed
-        if error is not None and not isinstance(error, IsograftError):
-            raise error
-        kind = type(error) if isinstance(error, IsograftError) else IsograftError
-        kept = f"{len(left) - len(unfinished):,} jobs were finished and are kept: --resume goes on"
-        raise kind(f"{job.name}: {error or 'the job left no record'}; {kept}")
+        raise _complaint(*failed, finished=len(left) - len(unfinished))
+
+
+def _complaint(job: Job, error: BaseException | None, finished: int) -> BaseException:
+    """What went wrong, in one sentence, with what is kept."""
+    kept = f"{finished:,} job{'s were' if finished != 1 else ' was'} finished and kept: --resume goes on"
+    if isinstance(error, RunInterrupted):
+        return KeyboardInterrupt()
+    if isinstance(error, IsograftError):
+        return type(error)(f"{job.name}: {error}; {kept}")
+    if error is None:
+        return IsograftError(f"{job.name}: the job left no record; {kept}")
+    said = " ".join(str(error).split()) or "no further word"
+    return IsograftError(f"{job.name}: {type(error).__name__} ({said}), see logs/{job.key}.txt in the study's folder; {kept}")
 
 
 def remove_leftovers(folder: Path) -> None:

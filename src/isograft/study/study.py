@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from isograft.study.jobs import Job
 
 STUDY_FILE = "study.json"
-RATE = 60.0
-"""Images per second and core that --dry-run assumes: EfficientNet-Lite0 at 64 px on a CPU, pretraining and fine-tuning mixed."""
 _FREE = {"resume", "jobs", "engine", "dry_run", "cache_dir", "init"}  # may change when a study is resumed
 
 
@@ -43,29 +41,29 @@ def study(settings: StudySettings) -> dict[str, Any]:
         return {"template": str(write_template(settings.init))}
     assert settings.study is not None  # noqa: S101  (the settings require it)
     spec = read_spec(settings.study, settings.preset, settings.param)
-    slots = settings.jobs or core_count()
-    threads = max(1, core_count() // slots)
     if settings.dry_run:
-        return _dry_run(spec, settings, slots, threads)
+        return _dry_run(spec, settings)
     assert settings.out is not None  # noqa: S101
     asked = settings.model_dump(mode="json", exclude=_FREE)
     with run_folder(settings.out, asked, settings.resume) as run:
         run.check_inputs(study=_hash(spec))
         try:
-            return _run(run, spec, settings, slots, threads)
+            return _run(run, spec, settings)
         except KeyboardInterrupt:
             raise RunInterrupted(f"stopped; the finished jobs are in {run.path}: add --resume to continue") from None
 
 
-def _run(run: RunFolder, spec: StudySpec, settings: StudySettings, slots: int, threads: int) -> dict[str, Any]:
+def _run(run: RunFolder, spec: StudySpec, settings: StudySettings) -> dict[str, Any]:
     from isograft.study.jobs import plan_jobs
     from isograft.study.report import write_report
     from isograft.study.results import write_results
     from isograft.study.runner import run_jobs
 
+    slots, threads = _share(settings, run.record)
+    run.remember(threads=threads)
     planned = plan_jobs(spec, _cache_dir(settings), threads, precision=run.record.get("precision"))
-    run.check_inputs(jobs=hashlib.sha256("".join(job.key for job in planned.jobs).encode()).hexdigest())
     run.remember(precision=planned.precision)
+    run.check_inputs(jobs=hashlib.sha256("".join(job.key for job in planned.jobs).encode()).hexdigest())
     planned.write_manifests(run.path)
     about = {
         "spec": spec.model_dump(mode="json"),
@@ -74,6 +72,7 @@ def _run(run: RunFolder, spec: StudySpec, settings: StudySettings, slots: int, t
         "classes": planned.classes,
         "removed": planned.removed,
         "precision": planned.precision,
+        "threads": threads,
     }
     write_atomic(run.path / STUDY_FILE, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     _tell(planned.jobs)
@@ -82,6 +81,21 @@ def _run(run: RunFolder, spec: StudySpec, settings: StudySettings, slots: int, t
     summary = write_report(run.path)
     console.say(f"report: {run.path / 'report.html'}")
     return summary
+
+
+def _share(settings: StudySettings, record: Mapping[str, Any]) -> tuple[int, int]:
+    """Jobs at a time and threads of each.
+
+    The cores are dealt out among the jobs, within what OMP_NUM_THREADS allows. A study that goes on keeps the threads it began with,
+    however many jobs: another number would round sums in another order.
+    """
+    import torch
+
+    cores = core_count()
+    if kept := record.get("threads"):
+        return settings.jobs or max(1, cores // int(kept)), int(kept)
+    slots = settings.jobs or cores
+    return slots, max(1, min(cores // slots, torch.get_num_threads()))
 
 
 def _cache_dir(settings: StudySettings) -> Path:
@@ -96,19 +110,34 @@ def _engine(out: Path, settings: StudySettings, slots: int, threads: int) -> Eng
     return kind(out, _cache_dir(settings), slots, threads)
 
 
-def _dry_run(spec: StudySpec, settings: StudySettings, slots: int, threads: int) -> dict[str, Any]:
-    """List the jobs with their share of the work, and what is left out."""
+def _dry_run(spec: StudySpec, settings: StudySettings) -> dict[str, Any]:
+    """List the jobs that are left with the time each will take, and what is left out."""
+    from isograft.study.estimate import estimate, time_needed
     from isograft.study.jobs import plan_jobs
 
-    planned = plan_jobs(spec, _cache_dir(settings), threads, precision=dict.fromkeys(spec.backbones, "fp32"))
+    record = _record(settings.out)
+    slots, threads = _share(settings, record)
+    planned = plan_jobs(spec, _cache_dir(settings), threads, precision=record.get("precision"))
+    needed = estimate(planned.jobs, settings.out, threads)
     for job in planned.jobs:
-        console.result(f"{job.key}  {job.images:>10,} images  {job.name}")
+        told = console.duration(needed[job.key]) if job.key in needed else "finished"
+        console.result(f"{job.key}  {job.images:>10,} images  {told:>8}  {job.name}")
     for sentence in left_out(spec):
         console.result(sentence)
+    seconds = time_needed(planned.jobs, needed, slots)
+    at_a_time = f"{slots} job{'s' if slots > 1 else ''} at a time on {threads} thread{'s' if threads > 1 else ''} each"
+    console.result(f"{_count(planned.jobs)}; about {console.duration(seconds)} with {at_a_time}")
     images = sum(job.images for job in planned.jobs)
-    seconds = images / (RATE * slots * threads)
-    console.result(f"{_count(planned.jobs)}; {images:,} images, about {console.duration(seconds)} at {RATE:.0f} images/s and core")
-    return {"jobs": dict(Counter(job.kind for job in planned.jobs)), "images": images, "seconds": seconds}
+    return {"jobs": dict(Counter(job.kind for job in planned.jobs)), "left": len(needed), "images": images, "seconds": seconds}
+
+
+def _record(out: Path | None) -> dict[str, Any]:
+    """What a study that was begun in this folder has decided already; nothing when there is none."""
+    try:
+        record = json.loads((out / "run.json").read_bytes()) if out is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _tell(jobs: Sequence[Job]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,14 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
         return
     partial = place.with_name(f"{job.key}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    began = time.monotonic()
+    began, started = time.monotonic(), _now()
     try:
         partial.mkdir(parents=True)
         found = _WORK[job.kind](job, out, partial, cache_dir, threads)
         record = {"key": job.key, "kind": job.kind, "name": job.name, "parents": list(job.parents)}
-        _write(partial / "done.json", {**record, "seconds": round(time.monotonic() - began, 3), **found})
-        shutil.rmtree(place, ignore_errors=True)  # without a done.json: left by something else than a job
-        partial.rename(place)
+        times = {"started": started, "finished": _now(), "seconds": round(time.monotonic() - began, 3)}
+        (partial / "done.json").write_text(json.dumps({**record, **times, **found}, indent=1), encoding="utf-8")
+        _place(partial, place)
     except RunInterrupted:
         raise
     except OSError as error:
@@ -205,9 +206,34 @@ def _row(
     }
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
-    """Write JSON and wait until it lies on the disk."""
-    with path.open("w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _place(partial: Path, place: Path) -> None:
+    """Give a finished folder its name once every byte of it lies on the disk, so that not even a power cut leaves a half-written one."""
+    for path in (*partial.rglob("*"), partial):
+        _sync(path)
+    if not (place / "done.json").exists():
+        shutil.rmtree(place, ignore_errors=True)  # left by something else than a job
+    try:
+        partial.rename(place)
+    except OSError:
+        if not (place / "done.json").exists():
+            raise
+        return  # a worker that was taken for lost has finished the same job first
+    _sync(place.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder lies on the disk; folders cannot be waited for everywhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

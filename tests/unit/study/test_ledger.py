@@ -6,18 +6,18 @@ import pytest
 
 from isograft.study.ledger import LEDGER_FILE, Ledger
 
+TIMES = {"started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:00:06+00:00", "seconds": 6.0}
+
 
 def done(key: str, rows: int = 0) -> dict[str, Any]:
     runs = [{"job": f"{key}/10-{repeat}", "finetune_images_seen": 100 + repeat} for repeat in range(rows)]
     kind = "probes" if rows else "pretrain"
-    return {"key": key, "kind": kind, "name": key, "parents": ["p"], "seconds": 6.0, "images_seen": 50, "rows": runs}
+    return {"key": key, "kind": kind, "name": key, "parents": ["p"], **TIMES, "images_seen": 50, "rows": runs}
 
 
 def test_a_job_without_runs_has_one_line(tmp_path: Path) -> None:
     Ledger(tmp_path).record(done("a"))
-    assert Ledger(tmp_path).entries() == [
-        {"key": "a", "kind": "pretrain", "name": "a", "parents": ["p"], "seconds": 6.0, "images_seen": 50}
-    ]
+    assert Ledger(tmp_path).entries() == [{"key": "a", "kind": "pretrain", "name": "a", "parents": ["p"], **TIMES, "images_seen": 50}]
 
 
 def test_the_runs_of_a_job_share_its_time(tmp_path: Path) -> None:

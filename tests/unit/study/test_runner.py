@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isograft.errors import IsograftError, LeakageError
+from isograft.errors import IsograftError, LeakageError, RunInterrupted
 from isograft.study.jobs import Job
 from isograft.study.ledger import Ledger
 from isograft.study.runner import remove_leftovers, run_jobs
@@ -47,7 +47,8 @@ class Recorder:
             return [(one, self.failing[one.key])]
         place = self.folder / "jobs" / one.key
         place.mkdir(parents=True)
-        record = {"key": one.key, "kind": one.kind, "name": one.name, "parents": one.parents, "seconds": 1.0, "images_seen": 10, "rows": []}
+        times = {"started": "", "finished": "", "seconds": 1.0}
+        record = {"key": one.key, "kind": one.kind, "name": one.name, "parents": one.parents, **times, "images_seen": 10, "rows": []}
         (place / "done.json").write_text(json.dumps(record))
         return [(one, None)]
 
@@ -79,10 +80,33 @@ def test_a_resumed_study_repeats_no_finished_job_and_completes_the_ledger(tmp_pa
 def test_a_failed_job_stops_the_study_with_one_sentence_and_keeps_the_rest(error: IsograftError, tmp_path: Path) -> None:
     jobs = [job("a"), job("b"), job("c", "a"), job("d", "b"), job("e", "c")]
     engine = Recorder(tmp_path, slots=2, failing={"a": error})
-    with pytest.raises(type(error), match=rf"^job a: {error}; 1 jobs were finished and are kept: --resume goes on$"):
+    with pytest.raises(type(error), match=rf"^job a: {error}; 1 job was finished and kept: --resume goes on$"):
         run_jobs(jobs, tmp_path, engine)
     assert engine.begun == ["a", "b"]
     assert not engine.running
+
+
+def test_a_job_that_breaks_is_named_with_what_it_said_on_one_line(tmp_path: Path) -> None:
+    broken = RuntimeError("no memory\nfor this")
+    with pytest.raises(
+        IsograftError, match=r"^job a: RuntimeError \(no memory for this\), see logs/a\.txt .*; 0 jobs were finished and kept"
+    ):
+        run_jobs([job("a")], tmp_path, Recorder(tmp_path, failing={"a": broken}))
+
+
+def test_an_interrupted_job_is_an_interruption_of_the_study_and_no_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job("a")], tmp_path, Recorder(tmp_path, failing={"a": RunInterrupted("stopped at step 3")}))
+
+
+def test_what_a_lost_worker_left_is_removed_at_the_end(tmp_path: Path) -> None:
+    class Losing(Recorder):
+        def submit(self, one: Job) -> None:
+            (self.folder / "jobs" / f"{one.key}.partial-9").mkdir(parents=True)
+            super().submit(one)
+
+    run_jobs([job("a"), job("b")], tmp_path, Losing(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["a", "b"]
 
 
 def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,14 +14,22 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 import isograft
+from isograft.data.decode import core_count
 from isograft.errors import IsograftError, LeakageError
+from isograft.settings import StudySettings
 from isograft.study.cleaning import Cleaned
 from isograft.study.results import KEYS, SCHEMA
 
 SOURCE = Path(isograft.__file__).parents[1]
 Write = Callable[..., Path]
+
+
+def finished_jobs(out: Path) -> list[str]:
+    """Keys of the finished jobs; a half-done one may hold its done.json already, under its temporary name."""
+    return [path.parent.name for path in (out / "jobs").glob("*/done.json") if ".partial-" not in path.parent.name]
 
 
 def run(study: Path, out: Path, cache: Path, **options: Any) -> dict[str, Any]:
@@ -89,15 +98,17 @@ def test_a_study_killed_at_any_moment_and_resumed_gives_the_same_bytes(
         str(study_cache),
     ]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    for wanted in (1, 2, 4):  # kill once so many jobs are finished, in the middle of the next
+    moments = random.Random(0)
+    for wanted in (0, 1, 2, 4):  # once so many jobs are finished, at a random moment of what follows
         process = subprocess.Popen([*command, *(["--resume"] if out.exists() else [])], env=environment, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 120
-        while time.monotonic() < until and process.poll() is None and len(list((out / "jobs").glob("*/done.json"))) < wanted:
-            time.sleep(0.02)
+        while time.monotonic() < until and process.poll() is None and not ((out / "jobs").exists() and len(finished_jobs(out)) >= wanted):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (out / "results.parquet").exists()
-    begun = {path.parent.name: path.stat().st_mtime_ns for path in (out / "jobs").glob("*/done.json")}
+    (out / "results.parquet").unlink(missing_ok=True)  # where the last moment came too late
+    begun = {key: (out / "jobs" / key / "done.json").stat().st_mtime_ns for key in finished_jobs(out)}
     assert len(begun) >= 4
     run(write_study(), out, study_cache, resume=True)
     assert all((out / "jobs" / key / "done.json").stat().st_mtime_ns == when for key, when in begun.items())
@@ -137,6 +148,23 @@ def test_a_test_image_that_was_seen_after_all_refuses_the_study(
 def test_a_resumed_study_must_be_the_same_study(whole: Path, write_study: Write, study_cache: Path) -> None:
     with pytest.raises(IsograftError, match=r"--resume continues the run in .* unchanged|changed since the run"):
         run(write_study(repeats=3), whole, study_cache, resume=True)
+
+
+def test_a_resumed_study_computes_on_the_threads_it_began_with(whole: Path, write_study: Write, study_cache: Path, tmp_path: Path) -> None:
+    """Another number of threads rounds sums in another order, so a study resumed with other --jobs would end in other bytes."""
+    settings = {"study": write_study(), "out": tmp_path}
+    module = importlib.import_module("isograft.study.study")
+    share = module._share
+    assert share(StudySettings(**settings, jobs=1), {"threads": 3}) == (1, 3)
+    assert share(StudySettings(**settings, jobs=5), {"threads": 3}) == (5, 3)
+    slots, threads = share(StudySettings(**settings, jobs=1), {})
+    assert (slots, threads) == (1, json.loads((whole / "run.json").read_text())["threads"])
+    assert threads == min(core_count(), torch.get_num_threads())
+
+
+def test_a_dry_run_of_a_finished_study_has_nothing_left(whole: Path, write_study: Write, study_cache: Path) -> None:
+    listed = run(write_study(), whole, study_cache, dry_run=True)
+    assert (listed["left"], listed["seconds"]) == (0, 0.0)
 
 
 def test_a_dry_run_lists_the_jobs_and_writes_nothing(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -68,3 +70,38 @@ def test_the_images_of_all_trainings_of_a_chain_are_counted(make_spec: Make, stu
     (row,) = trained[2]["rows"]
     assert row["pool_images"] == sum(len(planned.manifests[job.payload["manifest"]]) for job in jobs[:2])
     assert row["pretrain_images_seen"] == trained[0]["images_seen"] + trained[1]["images_seen"] > 0
+
+
+def test_every_byte_of_a_job_lies_on_the_disk_before_it_has_its_name(
+    probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "jobs" / probes.key
+    synced: set[int] = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not place.exists():
+            synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    work.do(probes, tmp_path, study_cache, 1)
+    assert {path.stat().st_ino for path in (place, *place.rglob("*"))} <= synced
+    assert (place / "done.json").is_file()
+
+
+def test_of_two_workers_with_the_same_job_the_first_to_finish_counts(
+    probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was taken for lost may come back while another does its job."""
+    place = tmp_path / "jobs" / probes.key
+
+    def is_overtaken(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
+        place.mkdir()
+        (place / "done.json").write_text("the first")
+        return {"images_seen": 1, "rows": []}
+
+    monkeypatch.setitem(work._WORK, "probes", is_overtaken)
+    work.do(probes, tmp_path, study_cache, 1)
+    assert (place / "done.json").read_text() == "the first"
+    assert [path.name for path in place.parent.iterdir()] == [probes.key]
