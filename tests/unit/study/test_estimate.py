@@ -47,7 +47,7 @@ def test_views_of_a_pretraining_are_passes_of_their_own() -> None:
 def test_a_measured_pass_of_a_larger_image_takes_longer() -> None:
     small = job("a")
     large = Job(key="b", kind="run", name="b", parents=(), images=1, payload={**small.payload, "image_size": 160})
-    assert 0 < 3 * seconds_per_pass(small, 1) < seconds_per_pass(large, 1)
+    assert 0 < seconds_per_pass(small, 1) < seconds_per_pass(large, 1)
 
 
 def test_a_chain_takes_the_sum_of_its_jobs_however_many_slots() -> None:
