@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from isograft.options import default_text, expectation, flag, metavar, ordered_fields, positional, python_type, repeatable
+from isograft.options import default_text, expectation, metavar, ordered_fields, positional, python_type, repeatable
+from isograft.settings import flag
 from isograft.verbs import VERBS, Verb
 
 ROOT = Path(__file__).resolve().parents[1]

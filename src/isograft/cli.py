@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from isograft._version import __version__
 from isograft.errors import IsograftError
-from isograft.options import choices, default_text, flag, metavar, ordered_fields, positional, repeatable, spelled
+from isograft.options import choices, default_text, metavar, ordered_fields, positional, repeatable, spelled
+from isograft.settings import flag
 from isograft.verbs import VERBS, Verb
 
 TRACEBACK = "--traceback"

@@ -17,10 +17,10 @@ import polars as pl
 from isograft.console import duration, result, say
 from isograft.data.synthetic import CLASSES, SyntheticImage, plan_images, render, write_images
 from isograft.errors import IsograftError
-from isograft.options import flag, positional
+from isograft.options import positional
 from isograft.report.html import page
 from isograft.run import write_atomic
-from isograft.settings import DemoSettings
+from isograft.settings import DemoSettings, flag
 from isograft.verbs import VERBS
 
 FIGURES = ("balanced_accuracy", "macro_f1", "macro_roc_auc", "n_images", "n_groups")

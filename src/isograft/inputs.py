@@ -16,7 +16,7 @@ from isograft.data.named import NamedFiles, read_named
 from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
-from isograft.settings import PredictSettings
+from isograft.settings import PredictSettings, flag
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,7 @@ def list_inputs(settings: PredictSettings) -> Inputs:
 def _from_files(path: Path, settings: PredictSettings) -> Inputs:
     for name in ("where", "path_column"):
         if getattr(settings, name) is not None:
-            raise IsograftError(
-                f"--{name.replace('_', '-')} needs a CSV or a manifest, but {path} is {'a folder' if path.is_dir() else 'an image'}"
-            )
+            raise IsograftError(f"{flag(name)} needs a CSV or a manifest, but {path} is {'a folder' if path.is_dir() else 'an image'}")
     listing = find_images([path])
     if listing.others:
         endings = sorted({Path(other).suffix or "no ending" for other in listing.others})[:5]

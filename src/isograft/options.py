@@ -17,7 +17,7 @@ import annotated_types
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from isograft.settings import NEW_FILE, POSITIONAL, Settings, parse_duration
+from isograft.settings import NEW_FILE, POSITIONAL, Settings, flag, parse_duration
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -54,11 +54,6 @@ def ordered_fields(settings: type[Settings]) -> list[tuple[str, FieldInfo]]:
     own = inspect.get_annotations(settings)
     rows = [(not positional(field), not field.is_required(), name not in own, name, field) for name, field in settings.model_fields.items()]
     return [(row[3], row[4]) for row in sorted(rows, key=lambda row: row[:3])]
-
-
-def flag(name: str) -> str:
-    """The command-line spelling of an option: `image_size` becomes `--image-size`."""
-    return "--" + name.replace("_", "-")
 
 
 def spelled(settings: type[Settings], name: str) -> str:

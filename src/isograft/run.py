@@ -47,6 +47,20 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise IsograftError(f"cannot write {path}: {error.strerror or error}; free some space or choose another --out") from error
 
 
+def sync(path: Path) -> None:
+    """Wait until a file or folder lies on the disk; folders cannot be waited for everywhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def environment() -> dict[str, str]:
     """Return the software and machine a run used, for its record."""
     versions = {}

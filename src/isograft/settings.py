@@ -48,6 +48,11 @@ def parse_duration(text: Any) -> Any:
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
+def flag(name: str) -> str:
+    """The command-line spelling of an option: `image_size` becomes `--image-size`."""
+    return "--" + name.replace("_", "-")
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, and an unknown key is an error."""
 
@@ -73,14 +78,19 @@ class IngestSettings(Settings):
     threads: int | None = Field(None, ge=1, description="Decoding threads [default: one per core].")
 
 
-class DataSettings(Settings):
-    """Options shared by the verbs that take DATA: how to read it when it is not a manifest yet."""
+class TableSettings(Settings):
+    """How data is read when it is not a manifest yet."""
 
     labels: Path | None = Field(None, description="CSV with labels, groups and sources, when DATA is a folder.")
     path_column: str | None = Field(None, description="CSV column naming the file [default: found].")
     label_column: str | None = Field(None, description="Column holding the class [default: the manifest's label].")
     group_column: str | None = Field(None, description="Column holding the patient or lesion [default: the manifest's group].")
     where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")
+
+
+class DataSettings(TableSettings):
+    """Options shared by the verbs that take DATA."""
+
     cache_dir: Path | None = Field(None, description="Folder for decoded images, safe to delete [default: ~/.cache/isograft].")
     threads: int | None = Field(None, ge=1, description="Threads for decoding and augmentation [default: one per core].")
 
@@ -140,7 +150,7 @@ class FinetuneSettings(TrainingSettings):
         given = {name: value for name, value in self if value not in (None, "auto", 0)}
         for name, why in IDLE.get(self.strategy, {}).items():
             if name in given:
-                option = f"--{name.replace('_', '-')} {given[name]}"
+                option = f"{flag(name)} {given[name]}"
                 raise ValueError(
                     f"{option} would be unused with --strategy {self.strategy}: {why}; leave it out, or choose --strategy full"
                 )
@@ -161,7 +171,7 @@ class EvaluateSettings(DataSettings):
     def _data_described(self) -> EvaluateSettings:
         for name in ("labels", "path_column", "label_column", "group_column", "cache_dir"):
             if self.data is None and getattr(self, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} is about DATA, but none is given: leave it out, or name the data to score")
+                raise ValueError(f"{flag(name)} is about DATA, but none is given: leave it out, or name the data to score")
         return self
 
 
@@ -226,10 +236,10 @@ class StudySettings(Settings):
 
 def _given_option(name: str, value: Any) -> str:
     """An option as it was given on the command line."""
-    flag = f"--{name.replace('_', '-')}"
+    option = flag(name)
     if isinstance(value, tuple):
-        return " ".join(f"{flag} {item}" for item in value)
-    return flag if value is True else f"{flag} {value}"
+        return " ".join(f"{option} {item}" for item in value)
+    return option if value is True else f"{option} {value}"
 
 
 class ShowSettings(Settings):

@@ -57,6 +57,21 @@ def test_the_benchmark_of_the_views_covers_both_sizes(tmp_path: Path) -> None:
     assert all(row["isograft"] > 0 and row["torchvision"] > 0 for row in figures)
 
 
+def test_the_benchmark_of_a_studys_overhead_counts_every_second_outside_a_job(photographs: Path, tmp_path: Path) -> None:
+    for place, file in enumerate(sorted(photographs.iterdir())):
+        target = tmp_path / "task" / "ab"[place % 2] / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    small = {"backbones": ["test_resnet"], "image_size": 32, "labels_per_class": [3], "repeats": 2, "finetune": {"strategy": "probe"}}
+    study = {"title": "tiny", "tasks": {"t": {"data": "task"}}, "arms": {"scratch": []}, **small}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    further = ("--out", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache"))
+    figures = json.loads(run("study_overhead.py", str(tmp_path / "study.yaml"), *further, codes=(0, 1)))  # 1: one short job is all overhead
+    assert (figures["jobs"], figures["runs"]) == (1, 2)
+    assert figures["overhead_seconds"] == pytest.approx(figures["wall_seconds"] - figures["job_seconds"], abs=0.11)
+    assert figures["overhead_share"] > 0
+
+
 @pytest.mark.parametrize("script", ["label_efficiency.py", "recipe.py"])
 def test_a_long_benchmark_explains_itself(script: str) -> None:
     assert "--out" in run(script, "--help")

@@ -75,4 +75,6 @@ def test_refusing_lists_the_images_and_counts_the_rest():
 
 
 def test_refusing_lets_unseen_images_pass():
-    refuse(leaks(POOL, manifest(("cc", None))), 1, "m")
+    found = leaks(POOL, manifest(("cc", None)))
+    refuse(found, 1, "m")
+    assert not len(found)

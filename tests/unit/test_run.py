@@ -1,12 +1,13 @@
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isograft.errors import IsograftError
-from isograft.run import RunFolder, run_folder, write_atomic
+from isograft.run import RunFolder, run_folder, sync, write_atomic
 
 
 def save_state(run: RunFolder) -> None:
@@ -16,6 +17,17 @@ def save_state(run: RunFolder) -> None:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_and_a_folder_can_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    waited: set[int] = set()
+    monkeypatch.setattr("os.fsync", lambda descriptor: waited.add(os.fstat(descriptor).st_ino))
+    for path in (tmp_path / "file", tmp_path):
+        sync(path)
+        assert path.stat().st_ino in waited
+    with pytest.raises(FileNotFoundError):
+        sync(tmp_path / "gone")
 
 
 def test_an_existing_folder_is_refused(tmp_path: Path) -> None:

@@ -79,4 +79,5 @@ def test_study_says_in_one_sentence_what_is_missing_or_too_much(given: dict[str,
     "given", [STUDY, {"study": "s.yaml", "dry_run": True}, {"init": "t.yml"}, STUDY | {"param": ["a=b=c", "d="], "resume": True, "jobs": 2}]
 )
 def test_study_takes_a_file_with_a_place_to_write_a_dry_run_or_a_template(given: dict[str, Any]) -> None:
-    VERBS["study"].build(given)
+    built = VERBS["study"].build(given)
+    assert {name for name in given if getattr(built, name) in (None, (), False)} == set()

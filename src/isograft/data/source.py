@@ -20,8 +20,7 @@ from isograft.data.named import read_named
 from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
-from isograft.options import flag
-from isograft.settings import DataSettings, FinetuneSettings, IngestSettings
+from isograft.settings import DataSettings, FinetuneSettings, IngestSettings, flag
 
 CACHE_FORMAT = "1"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from isograft.options import expectation, near, near_or_all
+from isograft.options import expectation, near, near_or_all, ordered_fields
+from isograft.settings import Settings
 from isograft.study.lines import Document, Misplaced, Place
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _follow(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[Pla
     for part in location:
         annotation = field.annotation if field is not None else None
         kind = get_origin(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
             model, field = annotation, annotation.model_fields.get(str(part))
         elif kind is dict:
             model, field = None, FieldInfo.from_annotation(get_args(annotation)[1])
@@ -88,8 +89,8 @@ def _expected(field: FieldInfo) -> str:
         return f"a list, each {expectation(FieldInfo.from_annotation(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
         return "a mapping of names" + (" with at least one entry" if field.is_required() else "")
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"a mapping with the keys {', '.join(annotation.model_fields)}"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return f"a mapping with the keys {', '.join(name for name, _ in ordered_fields(annotation))}"
     return expectation(field)
 
 

@@ -43,15 +43,15 @@ class Cost:
 def costs(folder: StudyFolder) -> list[Cost]:
     """Cost of every arm by backbone, protocol and task; a job that several runs start from counts for each of them."""
     found = []
-    for backbone, protocol, task in folder.scopes():
-        scope = folder.results.filter(pl.col("backbone") == backbone, pl.col("protocol") == protocol, pl.col("task") == task)
-        for arm in [name for name in folder.spec.get("arms", {}) if name in set(scope["arm"])]:
-            rows = scope.filter(pl.col("arm") == arm)
+    for scope in folder.scopes():
+        compared = folder.rows(scope)
+        for arm in [name for name in folder.spec.get("arms", {}) if name in set(compared["arm"])]:
+            rows = compared.filter(pl.col("arm") == arm)
             before = [ancestors(folder, job) for job in rows["job"]]
             told = all("parents" in folder.ledger.get(job, {}) for job in rows["job"])
             found.append(
                 Cost(
-                    *(backbone, protocol, task, arm, rows.height),
+                    *(*scope, arm, rows.height),
                     run_seconds=_mean(_seconds(folder, [job]) for job in rows["job"]),
                     run_images=_column_mean(rows, "finetune_images_seen"),
                     before_seconds=_mean(_seconds(folder, jobs) for jobs in before) if told else None,

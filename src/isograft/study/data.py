@@ -10,7 +10,7 @@ import polars as pl
 
 from isograft.data.manifest import SCHEMA, Manifest
 from isograft.data.source import open_data
-from isograft.settings import DataSettings
+from isograft.settings import DataSettings, TableSettings
 from isograft.study.spec import DataSpec, Protocol, StudySpec
 
 IMAGE_SPLIT = ("image-split", "paper")
@@ -73,5 +73,5 @@ def joined(pool: Manifest, task: Manifest) -> Manifest:
 
 
 def _open(entry: DataSpec, cache_dir: Path, threads: int, need_labels: bool) -> Manifest:
-    columns = entry.model_dump(include={"labels", "path_column", "label_column", "group_column", "where"})
+    columns = entry.model_dump(include={*TableSettings.model_fields})
     return open_data(entry.data, DataSettings(**columns, cache_dir=cache_dir, threads=threads), need_labels=need_labels)

@@ -27,7 +27,8 @@ def precision_of(backbone: str, spec: StudySpec, image_size: int) -> str:
     from isograft.networks.backbones import build_backbone, parse_arguments
     from isograft.train.engine import training_device
     from isograft.train.precision import choose_precision
+    from isograft.train.pretrain_plan import small_view
 
-    smallest = image_size // 2 if spec.pretrain.method == "dino" else 8 * max(4, round(image_size * 0.6 / 8))
+    smallest = image_size // 2 if spec.pretrain.method == "dino" else small_view(image_size)
     network = build_backbone(backbone, parse_arguments(spec.backbone_args), image_size)
     return choose_precision(network, image_size, training_device(), min(smallest, image_size))[0]

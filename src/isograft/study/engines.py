@@ -8,16 +8,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.study.jobs import Job
+from isograft.study.threads import computing_on
 from isograft.study.work import do
 
 ORPHAN_SECONDS = 1.0
@@ -106,28 +107,12 @@ def work_quietly(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
     """
     log = out / "logs" / f"{job.key}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream, redirect_stderr(stream), _computing_on(threads):
+    with log.open("a", encoding="utf-8") as stream, redirect_stderr(stream), computing_on(threads):
         try:
             do(job, out, cache_dir, threads)
         except Exception:
             traceback.print_exc(file=stream)
             raise
-
-
-@contextmanager
-def _computing_on(threads: int) -> Iterator[None]:
-    """Compute on so many threads, wherever the job runs: another number rounds sums in another order."""
-    import scipy.linalg  # noqa: F401  (limits hold for the libraries that are loaded)
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _begin(parent: int) -> None:

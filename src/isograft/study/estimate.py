@@ -6,13 +6,10 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from isograft.study.jobs import Job
 from isograft.study.results import done
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from isograft.study.threads import computing_on
 
 BATCH = 16
 LEAST_SECONDS = 1.0
@@ -84,28 +81,15 @@ def seconds_per_pass(job: Job, threads: int) -> float:
 
     from isograft.networks.backbones import build_backbone, parse_arguments
     from isograft.train.engine import training_device
+    from isograft.train.precision import one_step
 
     payload, device = job.payload, training_device()
     size = payload["image_size"]
     network = build_backbone(payload["backbone"], parse_arguments(tuple(payload["backbone_args"])), size)
     network = network.to(memory_format=torch.channels_last).to(device).train()
     images = torch.zeros(BATCH, 3, size, size, device=device).to(memory_format=torch.channels_last)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        return _mean_seconds(lambda: _step(network, images, payload["precision"] == "bf16")) / BATCH
-    finally:
-        torch.set_num_threads(before)
-
-
-def _step(network: nn.Module, images: Tensor, half: bool) -> None:
-    import torch
-
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-        loss = network(images).float().square().mean()
-    loss.backward()
-    network.zero_grad()
-    float(loss.detach())  # waits for a GPU
+    with computing_on(threads):
+        return _mean_seconds(lambda: one_step(network, images, autocast=payload["precision"] == "bf16")) / BATCH
 
 
 def _mean_seconds(once: Callable[[], None]) -> float:

@@ -90,7 +90,7 @@ def _finding(folder: StudyFolder, scope: tuple[str, str, str]) -> Finding:
     runs, figure = Runs.read(folder, scope), folder.spec.get("metric", "macro_f1")
     baselines = list(folder.spec.get("baselines", ()))
     comparisons = compare(runs, baselines, figure)
-    rows = folder.results.filter(*(pl.col(name) == value for name, value in zip(("backbone", "protocol", "task"), scope, strict=True)))
+    rows = folder.rows(scope)
     return Finding(
         *scope,
         title=folder.title(scope[2]),

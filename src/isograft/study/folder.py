@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from isograft.errors import IsograftError
+from isograft.study.ledger import read_entries
+from isograft.study.places import JOBS_FOLDER, KEYS, LEDGER_FILE, PREDICTIONS_FILE, RESULTS_FILE, SCOPE, STUDY_FILE
 
-KEYS = ("backbone", "protocol", "task", "arm", "labels_per_class", "repeat")
 COLUMNS = (*KEYS, "train_images", "test_images", "test_groups", "pool_images", "pool_removed", "job")
 
 
@@ -46,23 +47,23 @@ class StudyFolder:
         Raises:
             IsograftError: A file is missing or not what it should be.
         """
-        about = _json(path / "study.json")
+        about = _json(path / STUDY_FILE)
         if not isinstance(about.get("spec"), dict):
-            raise IsograftError(f"{path / 'study.json'} holds no spec; run isograft study again")
+            raise IsograftError(f"{path / STUDY_FILE} holds no spec; run isograft study again")
         return cls(
             path,
             about["spec"],
             list(about.get("left_out", [])),
             dict(about.get("software", {})),
             {task: list(names) for task, names in about.get("classes", {}).items()},
-            _results(path / "results.parquet"),
-            _ledger(path / "ledger.jsonl"),
+            _results(path / RESULTS_FILE),
+            {entry["key"]: entry for entry in read_entries(path / LEDGER_FILE)},
             bool(about.get("synthetic")) or _says_synthetic(about["spec"]),
         )
 
     def predictions(self, job: str) -> pl.DataFrame:
         """Read what a run answered: id, group, truth, p0 to pK-1; one row per test image."""
-        path = self.path / "jobs" / job / "predictions.parquet"
+        path = self.path / JOBS_FOLDER / job / PREDICTIONS_FILE
         try:
             return pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError):
@@ -71,8 +72,12 @@ class StudyFolder:
     def scopes(self) -> list[tuple[str, str, str]]:
         """Every (backbone, protocol, task) with a run, in the order of the spec."""
         order = {name: place for key in ("backbones", "protocols", "tasks") for place, name in enumerate(self.spec.get(key, ()))}
-        found = self.results.select("backbone", "protocol", "task").unique().rows()
+        found = self.results.select(SCOPE).unique().rows()
         return sorted(found, key=lambda scope: [(order.get(name, len(order)), name) for name in (scope[0], scope[2], scope[1])])
+
+    def rows(self, scope: tuple[str, str, str]) -> pl.DataFrame:
+        """The rows of results.parquet of one (backbone, protocol, task)."""
+        return self.results.filter(*(pl.col(name) == value for name, value in zip(SCOPE, scope, strict=True)))
 
     def title(self, task: str) -> str:
         """A task in words, or its name."""
@@ -100,18 +105,6 @@ def _results(path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise IsograftError(f"{path} holds no finished run; run isograft study first")
     return frame.sort(KEYS)
-
-
-def _ledger(path: Path) -> dict[str, dict[str, Any]]:
-    """Jobs by key; a last line that was cut off by a kill is left out, as its job counts as not finished."""
-    jobs: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            entry = json.loads(line)
-            jobs[str(entry["key"])] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
-    return jobs
 
 
 def _says_synthetic(spec: dict[str, Any]) -> bool:

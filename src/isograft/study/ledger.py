@@ -8,7 +8,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-LEDGER_FILE = "ledger.jsonl"
+from isograft.study.places import LEDGER_FILE
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ledger, none where there is no such file; one that was cut off by a kill counts as not written, as its job does."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+            found.append({**entry, "key": str(entry["key"])})
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 class Ledger:
@@ -23,18 +35,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_FILE
-        self._known = {str(entry["key"]) for entry in self.entries()}
-
-    def entries(self) -> list[dict[str, Any]]:
-        """The lines so far; one that was cut off by a kill counts as not written."""
-        found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
-            try:
-                entry = json.loads(line)
-                found.append({**entry, "key": str(entry["key"])})
-            except (ValueError, KeyError, TypeError):
-                continue
-        return found
+        self._known = {entry["key"] for entry in read_entries(self.path)}
 
     def record(self, done: Mapping[str, Any]) -> None:
         """Append what a job's done.json says, unless it stands here already."""

@@ -65,7 +65,7 @@ def protocol_effects(folder: StudyFolder, figure: str) -> list[ProtocolEffect]:
 
 def _owners(folder: StudyFolder, scope: tuple[str, str, str]) -> dict[str, str]:
     """Image id to group, of all images tested under a protocol in any repeat."""
-    rows = folder.results.filter(*(pl.col(name) == value for name, value in zip(("backbone", "protocol", "task"), scope, strict=True)))
+    rows = folder.rows(scope)
     owners: dict[str, str] = {}
     for job in rows.unique("repeat", keep="first", maintain_order=True)["job"]:
         answers = folder.predictions(job).select(pl.col("id", "group").cast(pl.String))

@@ -12,20 +12,18 @@ import polars as pl
 
 from isograft.errors import IsograftError
 from isograft.run import write_atomic
+from isograft.study.influence import FIGURES
 from isograft.study.jobs import Job
+from isograft.study.places import DONE_FILE, JOBS_FOLDER, KEYS, RESULTS_FILE
 
-RESULTS_FILE = "results.parquet"
-JOBS_FOLDER = "jobs"
-DONE_FILE = "done.json"
 SCHEMA: dict[str, Any] = {
     **dict.fromkeys(("backbone", "protocol", "task", "arm"), pl.String),
     **dict.fromkeys(("labels_per_class", "repeat", "seed", "train_images", "test_images", "test_groups"), pl.Int64),
     **dict.fromkeys(("pool_images", "pool_removed", "pretrain_images_seen", "finetune_images_seen"), pl.Int64),
-    **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_roc_auc", "mcc"), pl.Float64),
+    **dict.fromkeys(FIGURES, pl.Float64),
     "job": pl.String,
 }
 """Columns; `labels_per_class` is 0 for all labels, a figure is null where it is undefined, `job` is the run's folder below jobs/."""
-KEYS = ("backbone", "protocol", "task", "arm", "labels_per_class", "repeat")
 
 
 def done(folder: Path, job: Job) -> dict[str, Any] | None:
@@ -49,7 +47,7 @@ def done(folder: Path, job: Job) -> dict[str, Any] | None:
 
 
 def write_results(folder: Path, jobs: Sequence[Job]) -> pl.DataFrame:
-    """Write results.parquet from all finished jobs, atomically, and return it, sorted by `KEYS`."""
+    """Write results.parquet from all finished jobs, atomically, and return it, sorted by what tells runs apart (`KEYS`)."""
     records = [record for job in jobs if (record := done(folder, job)) is not None]
     frame = pl.DataFrame([row for record in records for row in record["rows"]], schema=SCHEMA).sort(KEYS)
     content = io.BytesIO()

@@ -11,7 +11,8 @@ from isograft.errors import IsograftError, RunInterrupted
 from isograft.study.engines import Engine
 from isograft.study.jobs import Job
 from isograft.study.ledger import Ledger
-from isograft.study.results import JOBS_FOLDER, done
+from isograft.study.places import JOBS_FOLDER
+from isograft.study.results import done
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, engine: Engine) -> None:
@@ -28,10 +29,12 @@ def run_jobs(jobs: Sequence[Job], folder: Path, engine: Engine) -> None:
     """
     remove_leftovers(folder)
     ledger = Ledger(folder)
+    left = []
     for job in jobs:
-        if (record := done(folder, job)) is not None:
+        if (record := done(folder, job)) is None:
+            left.append(job)
+        else:
             ledger.record(record)
-    left = [job for job in jobs if done(folder, job) is None]
     if not left:
         return
     kept = len(jobs) - len(left)

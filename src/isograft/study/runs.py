@@ -50,7 +50,7 @@ class Runs:
             scope: Backbone, protocol, task.
             regroup: Image id to group name, where another grouping than the predictions' own is wanted.
         """
-        rows = folder.results.filter(*(pl.col(name) == value for name, value in zip(("backbone", "protocol", "task"), scope, strict=True)))
+        rows = folder.rows(scope)
         arms = _in_order(rows["arm"].unique().to_list(), list(folder.spec.get("arms", {})))
         budgets = tuple(sorted(rows["labels_per_class"].unique().to_list(), key=lambda n: (n == 0, n)))
         repeats = tuple(sorted(rows["repeat"].unique().to_list()))

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from isograft.errors import IsograftError
 from isograft.options import near, near_or_all
-from isograft.settings import IDLE, Auto, MethodName, Settings, StrategyName
+from isograft.settings import IDLE, Auto, MethodName, Settings, StrategyName, TableSettings
 from isograft.study.arms import STARTS, arms_of, is_baseline, parse_chain
 from isograft.study.complaints import complaints
 from isograft.study.lines import Document, Misplaced, read_document
@@ -36,15 +36,10 @@ def _listed(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
-class DataSpec(Settings):
+class DataSpec(TableSettings):
     """Images of a pool or task, described as for the verbs."""
 
     data: str = Field(description="A manifest, a class-per-folder tree, a flat folder or a CSV; seen from the folder of the study.")
-    labels: Path | None = Field(None, description="CSV with labels, groups and sources, when data is a folder.")
-    path_column: str | None = Field(None, description="CSV column naming the file [default: found].")
-    label_column: str | None = Field(None, description="Column holding the class [default: the manifest's label].")
-    group_column: str | None = Field(None, description="Column holding the patient or lesion [default: the manifest's group].")
-    where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex = 'female'\".")
 
     @field_validator("data", "labels")
     @classmethod

@@ -16,6 +16,7 @@ from isograft.errors import RunInterrupted
 from isograft.run import RunFolder, environment, run_folder, write_atomic
 from isograft.settings import StudySettings
 from isograft.study.arms import left_out
+from isograft.study.places import STUDY_FILE
 from isograft.study.spec import StudySpec, read_spec
 from isograft.study.template import write_template
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from isograft.study.engines import Engine
     from isograft.study.jobs import Job
 
-STUDY_FILE = "study.json"
 _FREE = {"resume", "jobs", "engine", "dry_run", "cache_dir", "init"}  # may change when a study is resumed
 
 
@@ -54,7 +54,7 @@ def study(settings: StudySettings) -> dict[str, Any]:
 
 
 def _run(run: RunFolder, spec: StudySpec, settings: StudySettings) -> dict[str, Any]:
-    from isograft.study.jobs import plan_jobs
+    from isograft.study.planning import plan_jobs
     from isograft.study.report import write_report
     from isograft.study.results import write_results
     from isograft.study.runner import run_jobs
@@ -113,7 +113,7 @@ def _engine(out: Path, settings: StudySettings, slots: int, threads: int) -> Eng
 def _dry_run(spec: StudySpec, settings: StudySettings) -> dict[str, Any]:
     """List the jobs that are left with the time each will take, and what is left out."""
     from isograft.study.estimate import estimate, time_needed
-    from isograft.study.jobs import plan_jobs
+    from isograft.study.planning import plan_jobs
 
     record = _record(settings.out)
     slots, threads = _share(settings, record)

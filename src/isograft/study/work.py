@@ -6,22 +6,27 @@ import json
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import polars as pl
 
 from isograft.data.hashing import group_hash
 from isograft.data.manifest import Manifest
-from isograft.errors import IsograftError, RunInterrupted
+from isograft.errors import IsograftError
+from isograft.run import sync
 from isograft.settings import FinetuneSettings, PretrainSettings
+from isograft.study.arms import STARTS
+from isograft.study.influence import FIGURES
 from isograft.study.jobs import Job
+from isograft.study.places import DONE_FILE, JOBS_FOLDER, PREDICTIONS_FILE, SCOPE
 from isograft.study.probes import Predicted
 
 MODEL = "model"
-PREDICTIONS = "predictions.parquet"
-_FIGURES = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_roc_auc", "mcc")
 _CHAIN = ("pool_images", "pool_removed", "pretrain_images_seen")
 
 
@@ -37,8 +42,8 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
     Raises:
         IsograftError: It cannot be done; nothing of it is left.
     """
-    place = out / "jobs" / job.key
-    if (place / "done.json").is_file():
+    place = out / JOBS_FOLDER / job.key
+    if (place / DONE_FILE).is_file():
         return
     partial = place.with_name(f"{job.key}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -48,10 +53,8 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
         found = _WORK[job.kind](job, out, partial, cache_dir, threads)
         record = {"key": job.key, "kind": job.kind, "name": job.name, "parents": list(job.parents)}
         times = {"started": started, "finished": _now(), "seconds": round(time.monotonic() - began, 3)}
-        (partial / "done.json").write_text(json.dumps({**record, **times, **found}, indent=1), encoding="utf-8")
+        (partial / DONE_FILE).write_text(json.dumps({**record, **times, **found}, indent=1), encoding="utf-8")
         _place(partial, place)
-    except RunInterrupted:
-        raise
     except OSError as error:
         raise IsograftError(f"cannot write {place}: {error.strerror or error}; free some space and continue with --resume") from error
     finally:
@@ -61,16 +64,14 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
 def _pretrain(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
     from isograft.train.pretrain import pretrain
 
-    asked = {key: value for key, value in job.payload["options"].items() if value != "auto"}
-    model = pretrain(PretrainSettings(**_shared(job, out, partial, cache_dir, threads), **asked))
+    model = pretrain(PretrainSettings(**_shared(job, out, partial, cache_dir, threads), **job.payload["options"]))
     return _trained(job, out, _seen(model.passport.plan))
 
 
 def _step(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
     from isograft.train.finetune import finetune
 
-    asked = {key: value for key, value in job.payload["options"].items() if value != "auto"}
-    model = finetune(FinetuneSettings(**_shared(job, out, partial, cache_dir, threads), **asked, test_fraction=0.0))
+    model = finetune(FinetuneSettings(**_shared(job, out, partial, cache_dir, threads), **job.payload["options"], test_fraction=0.0))
     return _trained(job, out, _seen(model.passport.plan))
 
 
@@ -80,17 +81,15 @@ def _run(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> d
     from isograft.train.finetune import finetune
 
     ((budget, repeat),) = job.payload["runs"]
-    asked = {key: value for key, value in job.payload["options"].items() if value != "auto"}
     shared = {**_shared(job, out, partial, cache_dir, threads), "seed": job.payload["seed"] + repeat}
     split = {"test_fraction": job.payload["test_fraction"], "labels_per_class": budget or None}
-    model = finetune(FinetuneSettings(**shared, **asked, **split))
-    manifest = Manifest.read(out / job.payload["manifest"])
-    predicted = predict_held_out(model, manifest, cache_dir, threads)
-    if not job.payload["allow"]:
-        _refuse_seen(model.seen(), manifest, predicted, job)
+    model = finetune(FinetuneSettings(**shared, **job.payload["options"], **split))
+    test = _Test.open(job, out, partial)
+    predicted = predict_held_out(model, test.manifest, cache_dir, threads)
+    test.refuse_seen(model.seen(), predicted)
     seen = _seen(model.passport.plan)
     shutil.rmtree(partial / MODEL)
-    return {"images_seen": seen, "rows": [_row(job, out, partial, manifest, predicted, budget, repeat, seen)]}
+    return {"images_seen": seen, "rows": [test.row(predicted, budget, repeat, seen)]}
 
 
 def _probes(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
@@ -98,23 +97,23 @@ def _probes(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -
     from isograft.study.probes import frozen_features, probe
     from isograft.train.start import open_start
 
-    manifest = Manifest.read(out / job.payload["manifest"])
-    init = _init(job, out)
-    seen = None if init in {"scratch", "imagenet"} else open_start(init, job.payload["backbone"], ()).parent
-    weights = {"init": init, "backbone": job.payload["backbone"], "backbone_arg": tuple(job.payload["backbone_args"])}
-    rows, features, made_for = [], None, -1
-    for budget, repeat in sorted(job.payload["runs"], key=lambda run: (run[1], run[0])):
-        seed = job.payload["seed"] + repeat
-        if features is None or (init == "scratch" and repeat != made_for):
-            size = job.payload["image_size"]
-            features = frozen_features(manifest, **weights, image_size=size, seed=seed, cache_dir=cache_dir, threads=threads)
-            made_for = repeat
-        split = {"test_fraction": job.payload["test_fraction"], "labels_per_class": budget or None, "seed": seed}
-        settings = FinetuneSettings(data=job.payload["task"], out=Path("unused"), init="scratch", strategy="probe", **split)
-        predicted = probe(features, manifest, settings)
-        if seen is not None and not job.payload["allow"]:
-            _refuse_seen(seen.seen(), manifest, predicted, job)
-        rows.append(_row(job, out, partial, manifest, predicted, budget, repeat, predicted.train_images))
+    payload, init, test = job.payload, _init(job, out), _Test.open(job, out, partial)
+    parent = None if init in STARTS else open_start(init, payload["backbone"], ()).parent
+    seen = None if parent is None else parent.seen()
+    weights = {"init": init, "backbone": payload["backbone"], "backbone_arg": tuple(payload["backbone_args"])}
+    place = {"image_size": payload["image_size"], "cache_dir": cache_dir, "threads": threads}
+    rows, features = [], None
+    for repeat, runs in groupby(sorted(payload["runs"], key=lambda run: (run[1], run[0])), key=lambda run: run[1]):
+        seed = payload["seed"] + repeat
+        if features is None or init == "scratch":
+            features = frozen_features(test.manifest, **weights, **place, seed=seed)
+        for budget, _ in runs:
+            split = {"test_fraction": payload["test_fraction"], "labels_per_class": budget or None, "seed": seed}
+            settings = FinetuneSettings(data=payload["task"], out=Path("unused"), init="scratch", strategy="probe", **split)
+            predicted = probe(features, test.manifest, settings)
+            if seen is not None:
+                test.refuse_seen(seen, predicted)
+            rows.append(test.row(predicted, budget, repeat, predicted.train_images))
     return {"images_seen": sum(row["finetune_images_seen"] for row in rows), "rows": rows}
 
 
@@ -124,7 +123,6 @@ _WORK = {"pretrain": _pretrain, "step": _step, "run": _run, "probes": _probes}
 def _shared(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
     """The settings that every training of a study gets alike."""
     payload = job.payload
-    idle = {"precision": payload["precision"]} if payload["options"].get("strategy") != "probe" else {}
     return {
         "data": str(out / payload["manifest"]),
         "out": partial / MODEL,
@@ -135,13 +133,13 @@ def _shared(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -
         "seed": payload["seed"],
         "cache_dir": cache_dir,
         "threads": threads,
-        **idle,
+        "precision": payload["precision"],
     }
 
 
 def _init(job: Job, out: Path) -> str:
     parent = job.payload["parent"]
-    return str(job.payload["init"]) if parent is None else str(out / "jobs" / parent / MODEL)
+    return str(job.payload["init"]) if parent is None else str(out / JOBS_FOLDER / parent / MODEL)
 
 
 def _seen(plan: list[dict[str, Any]]) -> int:
@@ -152,7 +150,7 @@ def _seen(plan: list[dict[str, Any]]) -> int:
 
 def _chain(job: Job, out: Path) -> dict[str, int]:
     """What the trainings before a job add up to."""
-    chains = [json.loads((out / "jobs" / parent / "done.json").read_bytes())["chain"] for parent in job.parents]
+    chains = [json.loads((out / JOBS_FOLDER / parent / DONE_FILE).read_bytes())["chain"] for parent in job.parents]
     return {name: sum(chain[name] for chain in chains) for name in _CHAIN}
 
 
@@ -162,48 +160,69 @@ def _trained(job: Job, out: Path, seen: int) -> dict[str, Any]:
     return {"images_seen": seen, "rows": [], "chain": {name: before[name] + own[name] for name in _CHAIN}}
 
 
-def _refuse_seen(seen: pl.DataFrame, manifest: Manifest, predicted: Predicted, job: Job) -> None:
-    """Fail closed: a test image that the chain has seen would be worth nothing.
+@dataclass(frozen=True)
+class _Test:
+    """What the runs of a job are tested on.
 
-    Raises:
-        LeakageError: There is one.
+    Attributes:
+        job: The job.
+        folder: Where the answers go.
+        manifest: The task's images.
+        groups: (N,) the group of every image, by the task itself, whatever the split took for one.
+        chain: What the trainings before the job add up to.
     """
-    from isograft.lineage import leaks, refuse
 
-    tested = manifest.take(predicted.rows)
-    refuse(leaks(seen, tested), len(tested), f"the arm {job.payload['arm']}")
+    job: Job
+    folder: Path
+    manifest: Manifest
+    groups: npt.NDArray[Any]
+    chain: dict[str, int]
 
+    @classmethod
+    def open(cls, job: Job, out: Path, folder: Path) -> _Test:
+        """Read it."""
+        manifest, groups = (Manifest.read(out / job.payload[name]) for name in ("manifest", "groups"))
+        return cls(job, folder, manifest, groups.groups(), _chain(job, out))
 
-def _row(
-    job: Job, out: Path, partial: Path, manifest: Manifest, predicted: Predicted, budget: int, repeat: int, seen: int
-) -> dict[str, Any]:
-    """Write the answers of a run; return its row of results.parquet."""
-    from isograft.assess.metrics import score
+    def refuse_seen(self, seen: pl.DataFrame, predicted: Predicted) -> None:
+        """Fail closed, but where the protocol leaks on purpose: a test image that the chain has seen would be worth nothing.
 
-    groups = Manifest.read(out / job.payload["groups"]).groups()[predicted.rows]
-    answers = {
-        "id": manifest.frame["id"].to_numpy()[predicted.rows],
-        "group": [group_hash(str(group)) for group in groups],
-        "truth": predicted.truth,
-        **{f"p{number}": predicted.probabilities[:, number] for number in range(predicted.probabilities.shape[1])},
-    }
-    folder = partial / f"{budget}-{repeat}"
-    folder.mkdir()
-    pl.DataFrame(answers).write_parquet(folder / PREDICTIONS)
-    figures = score(predicted.truth, predicted.probabilities, manifest.classes(), groups)
-    return {
-        **{name: job.payload[name] for name in ("backbone", "protocol", "task", "arm")},
-        "labels_per_class": budget,
-        "repeat": repeat,
-        "seed": job.payload["seed"] + repeat,
-        "train_images": predicted.train_images,
-        "test_images": len(predicted.rows),
-        "test_groups": len({*groups}),
-        **_chain(job, out),
-        "finetune_images_seen": seen,
-        **{name: figures[name] for name in _FIGURES},
-        "job": f"{job.key}/{folder.name}",
-    }
+        Raises:
+            LeakageError: There is one.
+        """
+        from isograft.lineage import leaks, refuse
+
+        if not self.job.payload["allow"]:
+            refuse(leaks(seen, self.manifest.take(predicted.rows)), len(predicted.rows), f"the arm {self.job.payload['arm']}")
+
+    def row(self, predicted: Predicted, budget: int, repeat: int, seen: int) -> dict[str, Any]:
+        """Write the answers of a run; return its row of results.parquet."""
+        from isograft.assess.metrics import score
+
+        groups = self.groups[predicted.rows]
+        answers = {
+            "id": self.manifest.frame["id"].to_numpy()[predicted.rows],
+            "group": [group_hash(str(group)) for group in groups],
+            "truth": predicted.truth,
+            **{f"p{number}": predicted.probabilities[:, number] for number in range(predicted.probabilities.shape[1])},
+        }
+        folder = self.folder / f"{budget}-{repeat}"
+        folder.mkdir()
+        pl.DataFrame(answers).write_parquet(folder / PREDICTIONS_FILE)
+        figures = score(predicted.truth, predicted.probabilities, self.manifest.classes(), groups)
+        return {
+            **{name: self.job.payload[name] for name in (*SCOPE, "arm")},
+            "labels_per_class": budget,
+            "repeat": repeat,
+            "seed": self.job.payload["seed"] + repeat,
+            "train_images": predicted.train_images,
+            "test_images": len(predicted.rows),
+            "test_groups": len({*groups}),
+            **self.chain,
+            "finetune_images_seen": seen,
+            **{name: figures[name] for name in FIGURES},
+            "job": f"{self.job.key}/{folder.name}",
+        }
 
 
 def _now() -> str:
@@ -213,27 +232,13 @@ def _now() -> str:
 def _place(partial: Path, place: Path) -> None:
     """Give a finished folder its name once every byte of it lies on the disk, so that not even a power cut leaves a half-written one."""
     for path in (*partial.rglob("*"), partial):
-        _sync(path)
-    if not (place / "done.json").exists():
+        sync(path)
+    if not (place / DONE_FILE).exists():
         shutil.rmtree(place, ignore_errors=True)  # left by something else than a job
     try:
         partial.rename(place)
     except OSError:
-        if not (place / "done.json").exists():
+        if not (place / DONE_FILE).exists():
             raise
         return  # a worker that was taken for lost has finished the same job first
-    _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder lies on the disk; folders cannot be waited for everywhere."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(place.parent)

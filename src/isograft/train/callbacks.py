@@ -6,14 +6,13 @@ import csv
 import io
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from isograft import console
 from isograft.errors import IsograftError
-from isograft.run import RunFolder, write_atomic
+from isograft.run import RunFolder, sync, write_atomic
 from isograft.train.pace import Pace
 
 
@@ -99,7 +98,7 @@ class Checkpoint(pl.Callback):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(temporary)
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(target)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
@@ -141,11 +140,3 @@ class ProgressBar(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Close the bar when the run breaks off."""
         self.progress.__exit__(type(exception), exception, None)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

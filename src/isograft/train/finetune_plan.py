@@ -38,6 +38,19 @@ def plan_finetuning(
         plan.state("weights_kept", rule, "validation decides" if validated and strategy != "paper" else "a fixed schedule")
 
 
+def usual_epochs(strategy: str, train_images: int) -> int:
+    """Passes over so many training images where nothing else is asked."""
+    return PAPER_EPOCHS if strategy == "paper" else _epochs(train_images // _batch(train_images))
+
+
+def _batch(train_images: int) -> int:
+    return train_images // -(-train_images // 32)
+
+
+def _epochs(steps_per_epoch: int) -> int:
+    return max(EPOCHS, -(-LEAST_STEPS // steps_per_epoch))
+
+
 def _strategy(plan: Plan, settings: FinetuneSettings, *, started: bool) -> str:
     if not started:
         return str(plan.choose("strategy", settings.strategy, "full", "no layer is trained yet"))
@@ -52,12 +65,10 @@ def _strategy(plan: Plan, settings: FinetuneSettings, *, started: bool) -> str:
 
 
 def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, started: bool) -> None:
-    steps = -(-train_images // 32)
-    batch = plan.choose("batch_size", settings.batch_size, train_images // steps, "32 at most; a pass leaves out as few as it can")
+    batch = plan.choose("batch_size", settings.batch_size, _batch(train_images), "32 at most; a pass leaves out as few as it can")
     _check_batch(batch, train_images, settings)
     per_epoch = max(1, train_images // batch)
-    epochs = max(EPOCHS, -(-LEAST_STEPS // per_epoch))
-    plan.choose("epochs", settings.epochs, epochs, f"{EPOCHS} passes, and {LEAST_STEPS} steps at least, from any start")
+    plan.choose("epochs", settings.epochs, _epochs(per_epoch), f"{EPOCHS} passes, and {LEAST_STEPS} steps at least, from any start")
     plan.state("steps_per_epoch", per_epoch, f"{train_images} images in batches of {batch}")
     _decide_steps(plan, per_epoch, f"{per_epoch} steps per pass")
     plan.decide("warmup", 0.1, "a tenth of the run")

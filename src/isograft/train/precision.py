@@ -126,14 +126,26 @@ def _unmet(size: int, out: int, kernel: int, stride: int, padding: int, dilation
     return not all(any(0 <= place < size for place in course) for course in places)
 
 
+def one_step(network: nn.Module, images: torch.Tensor, autocast: bool) -> None:
+    """Pass images forward and backward through a network, and wait for the end.
+
+    Args:
+        network: In training mode; maps float (B, 3, S, S) to features.
+        images: float (B, 3, S, S).
+        autocast: Whether in bf16 where that is sound, by autocast.
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        loss = network(images).float().square().mean()
+    loss.backward()
+    network.zero_grad()
+    float(loss.detach())  # waits for a GPU
+
+
 def _step_seconds(network: nn.Module, images: torch.Tensor, autocast: bool, repeats: int = 3) -> float:
     best = float("inf")
     for attempt in range(repeats + 1):
         began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = network(images).float().square().mean()
-        loss.backward()
-        network.zero_grad()
+        one_step(network, images, autocast)
         if attempt:  # the first pass compiles kernels
             best = min(best, time.perf_counter() - began)
     return best

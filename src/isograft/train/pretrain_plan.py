@@ -83,9 +83,14 @@ def plan_training(
     )
 
 
+def small_view(size: int) -> int:
+    """Side in pixels of the views that a new network sees first: about 0.6 of the full size, a multiple of 8, at least 32."""
+    return 8 * max(4, round(size * 0.6 / 8))
+
+
 def _progressive(size: int) -> list[list[float]]:
     """Four fifths of the steps at about 0.6 of the size, the rest at the full size."""
-    small = 8 * max(4, round(size * 0.6 / 8))
+    small = small_view(size)
     return [[small, 0.8], [size, 0.2]] if small < size else [[size, 1.0]]
 
 

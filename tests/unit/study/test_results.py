@@ -7,7 +7,8 @@ import pytest
 
 from isograft.errors import IsograftError
 from isograft.study.jobs import Job
-from isograft.study.results import KEYS, SCHEMA, done, write_results
+from isograft.study.places import KEYS
+from isograft.study.results import SCHEMA, done, write_results
 
 
 def finish(folder: Path, key: str, rows: list[dict[str, Any]]) -> Job:

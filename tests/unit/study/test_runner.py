@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from isograft.errors import IsograftError, LeakageError, RunInterrupted
 from isograft.study.jobs import Job
-from isograft.study.ledger import Ledger
+from isograft.study.ledger import read_entries
+from isograft.study.places import LEDGER_FILE
 from isograft.study.runner import remove_leftovers, run_jobs
 
 
@@ -63,7 +64,7 @@ def test_every_job_is_done_once_and_after_its_parents(
     run_jobs(jobs, folder, engine)
     assert sorted(engine.begun) == sorted(one.key for one in jobs)
     assert engine.most <= slots
-    assert {entry["key"] for entry in Ledger(folder).entries()} == {one.key for one in jobs}
+    assert {entry["key"] for entry in read_entries(folder / LEDGER_FILE)} == {one.key for one in jobs}
 
 
 def test_a_resumed_study_repeats_no_finished_job_and_completes_the_ledger(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_resumed_study_repeats_no_finished_job_and_completes_the_ledger(tmp_pa
     engine = Recorder(tmp_path)
     run_jobs(jobs, tmp_path, engine)
     assert engine.begun == ["c"]
-    assert {entry["key"] for entry in Ledger(tmp_path).entries()} == {"a", "b", "c"}
+    assert {entry["key"] for entry in read_entries(tmp_path / LEDGER_FILE)} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("error", [IsograftError("the data are gone"), LeakageError("seen before")])

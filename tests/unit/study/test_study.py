@@ -21,7 +21,8 @@ from isograft.data.decode import core_count
 from isograft.errors import IsograftError, LeakageError
 from isograft.settings import StudySettings
 from isograft.study.cleaning import Cleaned
-from isograft.study.results import KEYS, SCHEMA
+from isograft.study.places import KEYS
+from isograft.study.results import SCHEMA
 
 SOURCE = Path(isograft.__file__).parents[1]
 Write = Callable[..., Path]
@@ -138,7 +139,7 @@ def test_the_test_images_of_a_task_are_removed_from_a_pool_that_holds_them(write
 def test_a_test_image_that_was_seen_after_all_refuses_the_study(
     write_study: Write, study_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = importlib.import_module("isograft.study.jobs")  # the package's attribute `study` is the verb
+    jobs = importlib.import_module("isograft.study.planning")  # the package's attribute `study` is the verb
     monkeypatch.setattr(jobs, "cleaned", lambda images, everything, tested, grouped: Cleaned(images, 0))
     options = {"pools": {"p": {"data": "task"}}, "tasks": {"t": {"data": "task"}}, "arms": {"scratch": [], "in-domain": ["pool:p"]}}
     with pytest.raises(LeakageError, match="were seen by the arm in-domain"):

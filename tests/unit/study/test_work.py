@@ -11,7 +11,8 @@ import pytest
 
 from isograft.errors import IsograftError
 from isograft.study import work
-from isograft.study.jobs import Job, plan_jobs
+from isograft.study.jobs import Job
+from isograft.study.planning import plan_jobs
 from isograft.study.spec import StudySpec
 
 Make = Callable[..., StudySpec]
@@ -41,7 +42,10 @@ def test_a_finished_job_has_a_record_and_the_answers_of_every_run(probes: Job, t
 def test_a_finished_job_is_not_done_again(probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work.do(probes, tmp_path, study_cache, 1)
     monkeypatch.setattr(work, "_WORK", {})
+    record = tmp_path / "jobs" / probes.key / "done.json"
+    before = record.stat().st_mtime_ns
     work.do(probes, tmp_path, study_cache, 1)
+    assert record.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(("raised", "told"), [(IsograftError("no"), "^no$"), (OSError(28, "No space left on device"), "No space left")])

@@ -119,7 +119,7 @@ def test_a_full_disk_at_a_checkpoint_is_one_sentence(tiny: Path, cache: Path, tm
     def no_room(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("isograft.train.callbacks._sync", no_room)
+    monkeypatch.setattr("isograft.train.callbacks.sync", no_room)
     with pytest.raises(IsograftError, match=r"cannot save the state .*No space left on device.*--resume"):
         isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **{**SMALL, "epochs": 4})
 

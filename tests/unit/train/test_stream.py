@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,30 +52,25 @@ def test_views_grow_when_the_schedule_says_so() -> None:
     assert sizes == [8] * 6 + [16] * 4
 
 
-def test_a_run_shortened_on_its_way_ends_sooner_and_still_at_the_full_size() -> None:
-    plan = planned(20)
-    batches = stream(20, 0)
-    batches.pace = Pace(plan)
-    sizes = []
-    for number, batch in enumerate(batches):
-        sizes.append(batch.views[0].shape[1])
-        if number == 9:
-            batches.pace.replan(10, 5, "slow")
-    assert sizes == [8] * 11 + [16] * 4
-
-
-def test_a_run_lengthened_on_its_way_goes_on_to_its_new_end() -> None:
-    plan = planned(10)
+@pytest.mark.parametrize(
+    ("steps", "looked_at", "left", "wanted"),
+    [(20, 10, 5, [8] * 11 + [16] * 4), (10, 5, 15, [8] * 8 + [16] * 12)],
+    ids=["sooner", "later"],
+)
+def test_a_run_whose_end_moves_on_its_way_stops_there_and_at_the_full_size(
+    steps: int, looked_at: int, left: int, wanted: list[int]
+) -> None:
+    plan = planned(steps)
     plan.state("most_steps", 25, "here")
-    batches = stream(10, 0)
+    batches = stream(steps, 0)
     batches.pace = Pace(plan)
     sizes = []
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches, start=1):
         sizes.append(batch.views[0].shape[1])
-        if number == 4:
-            batches.pace.replan(5, 15, "fast")
+        if number == looked_at:
+            batches.pace.replan(looked_at, left, "measured anew")
     assert len(batches) == 25
-    assert sizes == [8] * 8 + [16] * 12
+    assert sizes == wanted
 
 
 def test_an_epoch_visits_no_image_twice() -> None:

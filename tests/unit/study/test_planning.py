@@ -11,7 +11,8 @@ from isograft.data.manifest import Manifest
 from isograft.data.source import open_data
 from isograft.errors import IsograftError
 from isograft.settings import DataSettings
-from isograft.study.jobs import Job, JobPlan, plan_jobs
+from isograft.study.jobs import Job
+from isograft.study.planning import JobPlan, plan_jobs
 from isograft.study.spec import StudySpec
 
 Make = Callable[..., StudySpec]
