@@ -62,13 +62,15 @@ def _page_values(
 ) -> dict[str, Any]:
     several = len({one.backbone for one in found}) > 1
     protocols = {one.protocol for one in found}
+    scopes = [_scope(one, figure, several, len(protocols) > 1) for one in found]
     return {
         "title": study.spec.get("title") or "Study",
         "asked": _asked(study, found),
         "synthetic": _SYNTHETIC if study.synthetic else "",
         "warnings": unfinished(found),
         "arms": _arms(study),
-        "scopes": [_scope(one, figure, several, len(protocols) > 1) for one in found],
+        "scopes": scopes,
+        "glance": tables.glance_table(found, [scope["name"] for scope in scopes], figure),
         "means_note": _MEANS,
         "differences_note": _DIFFERENCES.format(figure=FIGURE_WORDS[figure]),
         "others_note": "Not corrected for their number, and not what the verdict rests on.",
@@ -130,7 +132,7 @@ def _arms(study: StudyFolder) -> Table:
         steps = list(chain) if chain and ":" not in chain[0] else ["scratch", *chain]
         said = [step if ":" in step and "/" not in step else Path(step).name for step in steps]
         rows.append([name, " → ".join([*said, "the task"]), "baseline" if name in study.spec.get("baselines", ()) else ""])
-    return Table("Arms: where a network starts and what it is trained on", ["arm", "chain", "role"], rows)
+    return Table("Arms: where a network starts and what it is trained on", ["arm", "chain", "role"], rows, words=True)
 
 
 def _protocols(effects: Sequence[ProtocolEffect], present: set[str], several: bool) -> dict[str, Any]:

@@ -22,16 +22,35 @@ PAPER = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_roc_a
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, column heads and rows of text; the first cell of a row names it."""
+    """A caption, column heads and rows of text; the first cell of a row names it. `words`: the cells are no numbers."""
 
     caption: str
     columns: list[str]
     rows: list[list[str]]
+    words: bool = False
 
 
 def budget_name(budget: int, labels: float) -> str:
     """A label budget in words."""
     return str(budget) if budget else f"all (about {labels:.0f})"
+
+
+def glance_table(found: Sequence[Finding], names: Sequence[str], figure: str) -> Table:
+    """The main figure of every arm on every task, averaged over the label budgets, with what is better or worse beyond chance."""
+    arms = dict.fromkeys(arm for one in found for arm in one.arms)
+    rows = [[arm, *(_at_a_glance(one, arm, figure) for one in found)] for arm in arms]
+    words = FIGURE_WORDS[figure]
+    return Table(
+        f"{words[0].upper()}{words[1:]}, averaged over the label budgets; beside it what is beyond chance", ["arm", *names], rows, True
+    )
+
+
+def _at_a_glance(finding: Finding, arm: str, figure: str) -> str:
+    if arm not in finding.overall:
+        return "–"
+    signs = {"gain": "better than", "worse": "worse than"}
+    beyond = [f"{signs[one.kind]} {one.baseline}" for one in finding.verdicts if one.arm == arm and one.kind in signs]
+    return ", ".join([_number(finding.overall[arm][figure].value), *beyond])
 
 
 def mean_table(finding: Finding) -> Table:
@@ -76,7 +95,8 @@ def curve_table(finding: Finding, figure: str) -> Table:
     """The main figure by arm (rows) and label budget (columns)."""
     names = [budget_name(*one) for one in zip(finding.budgets, finding.labels, strict=True)]
     rows = [[arm, *(_mean(finding.means[arm, budget][figure]) for budget in finding.budgets)] for arm in finding.arms]
-    return Table(f"{FIGURE_WORDS[figure]} by labels per class".capitalize(), ["arm", *names], rows)
+    words = FIGURE_WORDS[figure]
+    return Table(f"{words[0].upper()}{words[1:]} by labels per class", ["arm", *names], rows)
 
 
 def protocol_table(effects: Sequence[ProtocolEffect], several: bool) -> Table:
@@ -127,7 +147,7 @@ def record_table(folder: StudyFolder) -> Table:
     spec = folder.spec
     rows = [[name.replace("_", " "), _words(spec[name])] for name in _RECORD if name in spec]
     rows += [[name, str(version)] for name, version in sorted(folder.software.items())]
-    return Table("Settings and versions", ["what", "value"], rows)
+    return Table("Settings and versions", ["what", "value"], rows, words=True)
 
 
 _RECORD = ("repeats", "test_fraction", "seed", "backbones", "backbone_args", "image_size", "pretrain", "finetune", "metric", "baselines")
@@ -170,7 +190,7 @@ def span(numbers: Sequence[int]) -> str:
 
 
 def _minutes(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds / 60:.1f}"
+    return "–" if seconds is None else f"{seconds / 60:.1f}" if seconds >= 60 or not seconds else f"{seconds / 60:.1g}"
 
 
 def difference_rows(finding: Finding) -> list[tuple[str, Point, bool]]:

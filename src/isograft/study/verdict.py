@@ -80,18 +80,32 @@ def answer(overall: Estimate, adjusted: float | None) -> Kind:
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """All answers of a task in one line, arm by arm."""
-    short = {
-        "gain": "better than",
-        "worse": "worse than",
-        "no evidence of a gain": "no evidence of a gain over",
-        "too few repeats to tell": "too few repeats to tell from",
-        "too few groups to tell": "too few groups to tell from",
-    }
-    by_arm: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        by_arm.setdefault(verdict.arm, []).append(f"{short[verdict.kind]} {verdict.baseline}")
-    return "; ".join(f"{arm}: {', '.join(answers)}" for arm, answers in by_arm.items()) + "." if by_arm else "Nothing was compared."
+    """The answers of a task in one line: what is better or worse by name, the rest by number."""
+    said = []
+    for kind, words in (("gain", "better than"), ("worse", "worse than")):
+        by_arm: dict[str, list[str]] = {}
+        for verdict in verdicts:
+            if verdict.kind == kind:
+                by_arm.setdefault(verdict.arm, []).append(verdict.baseline)
+        said += [f"{arm} is {words} {' and '.join(baselines)}" for arm, baselines in by_arm.items()]
+    kinds: list[str] = [verdict.kind for verdict in verdicts]
+    for kind in ("no evidence of a gain", "too few repeats to tell", "too few groups to tell"):
+        if number := kinds.count(kind):
+            said.append(f"{kind} in {_counted(number, len(kinds), other=bool(said))}")
+    return _sentence("; ".join(said)) if said else "Nothing was compared."
+
+
+def _counted(number: int, of: int, other: bool) -> str:
+    """So many comparisons of a task in words."""
+    if number == of:
+        return "the one comparison" if of == 1 else f"any of {of} comparisons"
+    return f"{number} {'other ' * other}comparison{'s' * (number > 1)}"
+
+
+def _sentence(text: str) -> str:
+    """Words as a sentence; the name of an arm keeps its spelling."""
+    starts = ("no evidence", "too few")
+    return f"{text[0].upper() if text.startswith(starts) else text[0]}{text[1:]}."
 
 
 def saving_sentence(saving: LabelsNeeded) -> str:

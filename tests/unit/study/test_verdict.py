@@ -65,10 +65,17 @@ def test_too_little_to_tell_is_said_with_what_is_missing(overall: Estimate, kind
     assert verdict.kind == kind and words in verdict.sentences
 
 
-def test_the_headline_gives_every_answer_arm_by_arm() -> None:
+def test_the_headline_names_what_is_better_or_worse_and_counts_the_rest() -> None:
     gain, unclear = judge(_compared(SURE, 0.001), "macro_f1", 2, 1), judge(_compared(replace(SURE, p=0.5), 0.5), "macro_f1", 2, 1)
-    both = [gain, replace(unclear, baseline="imagenet"), replace(gain, arm="double", kind="worse")]
-    assert headline(both) == "pool: better than scratch, no evidence of a gain over imagenet; double: worse than scratch."
+    worse, few = replace(gain, arm="double", kind="worse"), replace(gain, kind="too few groups to tell")
+    mixed = [gain, replace(gain, baseline="imagenet"), replace(unclear, arm="a"), replace(unclear, arm="b"), worse, few]
+    assert headline(mixed) == (
+        "pool is better than scratch and imagenet; double is worse than scratch; no evidence of a gain in 2 other comparisons; "
+        "too few groups to tell in 1 other comparison."
+    )
+    assert headline([unclear, few]) == "No evidence of a gain in 1 comparison; too few groups to tell in 1 other comparison."
+    assert headline([unclear]) == "No evidence of a gain in the one comparison."
+    assert headline([few, few]) == "Too few groups to tell in any of 2 comparisons."
     assert headline([]) == "Nothing was compared."
 
 
