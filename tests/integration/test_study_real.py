@@ -58,7 +58,7 @@ def test_splitting_by_image_flatters_the_result(real_data: Path, cache: Path, tm
         image_size=64,
     )
     summary = isograft.study(study, out=tmp_path / "out", cache_dir=cache, jobs=1)
-    (effect,) = summary["protocol_effects"]
+    (effect,) = summary["protocol_effects"]  # of one budget
     assert (effect["arm"], effect["protocol"]) == ("imagenet", "image-split")
     assert effect["figure"] - effect["reference"] == pytest.approx(effect["effect"]["value"])
     assert effect["effect"]["low"] > 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import polars as pl
-
 from isograft.study.comparison import common_budgets
 from isograft.study.folder import StudyFolder
 from isograft.study.runs import Runs, join
@@ -29,7 +27,8 @@ class ProtocolEffect:
         task: The task.
         arm: The arm.
         protocol: The other protocol.
-        reference: Mean figure under `REFERENCE`, over budgets and repeats.
+        labels_per_class: The label budget, 0 for all labels; None for the mean over the budgets.
+        reference: Mean figure under `REFERENCE`.
         figure: Mean figure under the other protocol.
         effect: The second less the first.
     """
@@ -38,36 +37,26 @@ class ProtocolEffect:
     task: str
     arm: str
     protocol: str
+    labels_per_class: int | None
     reference: float
     figure: float
     effect: Estimate
 
 
 def protocol_effects(folder: StudyFolder, figure: str) -> list[ProtocolEffect]:
-    """Compare every protocol with the clean one, arm by arm; groups are those of the clean one, so that patients are resampled in both."""
+    """Compare every protocol with the clean one, arm by arm; the groups of the answers are patients in both, however images were split."""
     found = []
     for backbone, protocol, task in folder.scopes():
         clean = (backbone, REFERENCE, task)
         if protocol == REFERENCE or clean not in folder.scopes():
             continue
-        owners = _owners(folder, clean)
-        runs = join(Runs.read(folder, clean), Runs.read(folder, (backbone, protocol, task), owners), mark="\0")
+        runs = join(Runs.read(folder, clean), Runs.read(folder, (backbone, protocol, task)), mark="\0")
         for arm in [name for name in runs.arms if "\0" + name in runs.arms]:
             budgets = common_budgets(runs, (arm, "\0" + arm), figure)
-            if not budgets:
-                continue
-            plain, other = ({(name, budget): 1 / len(budgets) for budget in budgets} for name in (arm, "\0" + arm))
-            effect = runs.contrast(other | {cell: -weight for cell, weight in plain.items()}, figure)
-            before, after = (runs.contrast(weights, figure).value for weights in (plain, other))
-            found.append(ProtocolEffect(backbone, task, arm, protocol, before, after, effect))
+            singly: list[tuple[int | None, list[int]]] = [(one, [one]) for one in budgets] if len(budgets) > 1 else []
+            for budget, taken in [(None, budgets), *singly] if budgets else []:
+                plain, other = ({(name, one): 1 / len(taken) for one in taken} for name in (arm, "\0" + arm))
+                effect = runs.contrast(other | {cell: -weight for cell, weight in plain.items()}, figure)
+                before, after = (runs.contrast(weights, figure).value for weights in (plain, other))
+                found.append(ProtocolEffect(backbone, task, arm, protocol, budget, before, after, effect))
     return found
-
-
-def _owners(folder: StudyFolder, scope: tuple[str, str, str]) -> dict[str, str]:
-    """Image id to group, of all images tested under a protocol in any repeat."""
-    rows = folder.rows(scope)
-    owners: dict[str, str] = {}
-    for job in rows.unique("repeat", keep="first", maintain_order=True)["job"]:
-        answers = folder.predictions(job).select(pl.col("id", "group").cast(pl.String))
-        owners.update(answers.rows())
-    return owners

@@ -42,13 +42,12 @@ class Runs:
     labels: Floats
 
     @classmethod
-    def read(cls, folder: StudyFolder, scope: tuple[str, str, str], regroup: Mapping[str, str] | None = None) -> Runs:
+    def read(cls, folder: StudyFolder, scope: tuple[str, str, str]) -> Runs:
         """Read the predictions of all runs.
 
         Args:
             folder: The study.
             scope: Backbone, protocol, task.
-            regroup: Image id to group name, where another grouping than the predictions' own is wanted.
         """
         rows = folder.rows(scope)
         arms = _in_order(rows["arm"].unique().to_list(), list(folder.spec.get("arms", {})))
@@ -57,7 +56,7 @@ class Runs:
         found: dict[tuple[int, int, int], Influence] = {}
         for row in rows.iter_rows(named=True):
             place = (arms.index(row["arm"]), budgets.index(row["labels_per_class"]), repeats.index(row["repeat"]))
-            found[place] = _influence(folder.predictions(row["job"]), row["job"], regroup)
+            found[place] = _influence(folder.predictions(row["job"]), row["job"])
         groups = tuple(sorted({str(name) for one in found.values() for name in one.groups}))
         figures, shares = _arrays(found, (len(arms), len(budgets), len(repeats)), np.array(groups))
         return cls(arms, budgets, repeats, groups, figures, shares, _labels(rows, budgets, len(folder.classes.get(scope[2], ())) or 2))
@@ -85,14 +84,12 @@ class Runs:
         return estimate(values[whole], shares)
 
 
-def _influence(answers: pl.DataFrame, job: str, regroup: Mapping[str, str] | None) -> Influence:
+def _influence(answers: pl.DataFrame, job: str) -> Influence:
     columns = [name for name in answers.columns if name[0] == "p" and name[1:].isdigit()]
     if not {"id", "group", "truth"} <= {*answers.columns} or not columns:
         raise IsograftError(f"the predictions of the job {job} lack id, group, truth or p0; run the study again")
     columns.sort(key=lambda name: int(name[1:]))
     groups = answers["group"].cast(pl.String).to_list()
-    if regroup is not None:
-        groups = [regroup.get(key, own) for key, own in zip(answers["id"].cast(pl.String), groups, strict=True)]
     return influence(answers["truth"].to_numpy(), answers.select(columns).to_numpy(), np.array(groups, dtype=str))
 
 

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
 FEWEST_REPEATS = 3
 FEWEST_GROUPS = 8
+ROUNDING = 1e-12
 TRAINED = 1.5
 """Variance that all repeats share because they train on the same groups, as a multiple of that from testing the same groups.
 
@@ -81,7 +82,7 @@ def estimate(values: npt.ArrayLike, shares: npt.ArrayLike) -> Estimate:
         The mean with interval and p-value; without them where there are fewer than `FEWEST_REPEATS` repeats or `FEWEST_GROUPS` tested
         groups, or where a figure is undefined without some group.
     """
-    x, s = np.asarray(values, dtype=np.float64), np.asarray(shares, dtype=np.float64)
+    x, s = (_exact(np.asarray(given, dtype=np.float64)) for given in (values, shares))
     groups = int((s != 0).any(axis=0).sum()) if s.size else 0
     value = float(x.mean()) if len(x) else float("nan")
     if len(x) < FEWEST_REPEATS or s.shape[1] < FEWEST_GROUPS or not np.isfinite(x).all() or not np.isfinite(s).all():
@@ -92,6 +93,11 @@ def estimate(values: npt.ArrayLike, shares: npt.ArrayLike) -> Estimate:
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, freedom))
     return Estimate(value, len(x), groups, error, freedom, value - half, value + half, p)
+
+
+def _exact(numbers: Floats) -> Floats:
+    """Zero where only rounding is left: figures are ratios of counts, and arms with the same answers have no difference at all."""
+    return np.where(np.abs(numbers) < ROUNDING, 0.0, numbers)
 
 
 def spread(values: Floats, shares: Floats) -> Spread:

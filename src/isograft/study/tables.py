@@ -103,16 +103,20 @@ def protocol_table(effects: Sequence[ProtocolEffect], several: bool) -> Table:
     """How much higher figures are under another protocol than under the clean one."""
     rows = [
         [
-            f"{one.task}{f', {one.backbone}' if several else ''}, {one.arm}, {one.protocol}",
+            ", ".join([one.task, *[one.backbone] * several, one.arm, one.protocol, *_budget(one.labels_per_class)]),
             *(_number(one.reference), _number(one.figure), *_difference(one.effect, None)[:3]),
         ]
         for one in effects
     ]
     return Table(
-        "Mean over budgets and repeats under the clean and under another protocol (p not corrected)",
-        ["task, arm, protocol", "clean", "under the protocol", "inflated by", "95 % interval", "p"],
+        "Under the clean and under another protocol; rows without labels: averaged over the label budgets (p not corrected)",
+        ["task, arm, protocol, labels per class", "clean", "under the protocol", "inflated by", "95 % interval", "p"],
         rows,
     )
+
+
+def _budget(budget: int | None) -> list[str]:
+    return [] if budget is None else [str(budget or "all")]
 
 
 def pool_table(folder: StudyFolder, several: bool) -> Table:

@@ -84,11 +84,3 @@ def test_protocols_side_by_side_keep_their_values_and_the_groups_of_both(told: t
     apart = [runs.contrast({("scratch", 10): 1.0}, "accuracy") for runs in (leaky, clean)]
     assert one.value == pytest.approx(apart[0].value - apart[1].value)
     assert one.error < np.hypot(apart[0].error, apart[1].error)  # the same images are tested in both
-
-
-def test_images_can_be_given_other_groups(told: tuple[Path, dict[str, Any]]) -> None:
-    folder = StudyFolder.read(told[0])
-    whole = Runs.read(folder, SCOPE)
-    apart = Runs.read(folder, SCOPE, {f"{k:016x}": f"image{k}" for k in range(10_000)})
-    assert len(apart.groups) > len(whole.groups)
-    assert apart.figures == pytest.approx(whole.figures)

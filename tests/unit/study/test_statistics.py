@@ -21,6 +21,12 @@ def _study(seed: int, repeats: int = 5, groups: int = 30):
     return draw.normal(0.05, 0.03, repeats), shares
 
 
+def test_what_is_only_rounding_is_no_difference() -> None:
+    draw = np.random.default_rng(0)
+    found = estimate(draw.normal(0, 1e-16, 5), draw.normal(0, 1e-17, (5, 40)))
+    assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+
+
 def test_repeats_that_share_no_group_have_the_standard_error_of_independent_values() -> None:
     values = np.random.default_rng(1).normal(size=5)
     shares = np.zeros((5, 50))
