@@ -122,6 +122,14 @@ class RunFolder:
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
 
+def can_resume(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds the saved state of a run that was started with these settings."""
+    try:
+        return RunFolder(path, True, _read_record(path, settings)).checkpoint.is_file()
+    except IsograftError:
+        return False
+
+
 @contextmanager
 def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[RunFolder]:
     """Open the output folder of a run and hold its lock until the end.

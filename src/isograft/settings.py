@@ -118,6 +118,11 @@ class TrainingSettings(DataSettings):
         """Whether images without a label are of no use."""
         return True
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What may not change when a run is resumed, JSON-ready: all but its place and that of the cache."""
+        return self.model_dump(mode="json", exclude={"resume", "out", "cache_dir"})
+
 
 class PretrainSettings(TrainingSettings):
     """Train a network on unlabeled images of your own domain."""

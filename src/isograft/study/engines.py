@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -22,6 +22,7 @@ from isograft.study.threads import computing_on
 from isograft.study.work import do
 
 ORPHAN_SECONDS = 1.0
+SAVE_SECONDS = 30.0
 Outcome = tuple[Job, BaseException | None]
 
 
@@ -69,10 +70,17 @@ class LocalEngine:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._pool is not None:
-            if kind is not None:  # an interruption: what runs now is given up, what is finished lies on disk
+            if kind is not None:
+                self._let_save(kind)
                 for process in list((self._pool._processes or {}).values()):
                     process.kill()
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _let_save(self, kind: type[BaseException]) -> None:
+        """After Ctrl-C, which reaches the workers as well: wait a while for trainings to save their state; a second one ends the wait."""
+        if issubclass(kind, KeyboardInterrupt):
+            with suppress(KeyboardInterrupt):
+                wait(self._running, timeout=SAVE_SECONDS)
 
     def submit(self, job: Job) -> None:
         """Begin a job; see `Engine.submit`."""
@@ -88,7 +96,7 @@ class LocalEngine:
             try:
                 work_quietly(job, self._out, self._cache_dir, self._threads)
             except RunInterrupted:
-                raise KeyboardInterrupt from None  # the half-done job is given up, so what it says of its own state does not hold
+                raise KeyboardInterrupt from None  # the study says how to go on
             except Exception as error:
                 return [(job, error)]
             return [(job, None)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from isograft import console
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.study.engines import Engine
+from isograft.study.halfway import keep_states, remove_leftovers
 from isograft.study.jobs import Job
 from isograft.study.ledger import Ledger
-from isograft.study.places import JOBS_FOLDER
 from isograft.study.results import done
 
 
@@ -27,7 +26,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, engine: Engine) -> None:
         IsograftError: A job failed. No further one is begun, those that run are finished, and all that is finished is kept.
         KeyboardInterrupt: Ctrl-C reached a job.
     """
-    remove_leftovers(folder)
+    keep_states(folder)
     ledger = Ledger(folder)
     left = []
     for job in jobs:
@@ -79,9 +78,3 @@ def _complaint(job: Job, error: BaseException | None, finished: int) -> BaseExce
         return IsograftError(f"{job.name}: the job left no record; {kept}")
     said = " ".join(str(error).split()) or "no further word"
     return IsograftError(f"{job.name}: {type(error).__name__} ({said}), see logs/{job.key}.txt in the study's folder; {kept}")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed jobs left half-done; the study's lock says that none of them still runs."""
-    for path in (folder / JOBS_FOLDER).glob("*.partial-*"):
-        shutil.rmtree(path, ignore_errors=True)

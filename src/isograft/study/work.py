@@ -10,23 +10,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 import polars as pl
 
 from isograft.data.hashing import group_hash
 from isograft.data.manifest import Manifest
-from isograft.errors import IsograftError
-from isograft.run import sync
+from isograft.errors import IsograftError, RunInterrupted
+from isograft.run import can_resume, sync
 from isograft.settings import FinetuneSettings, PretrainSettings
 from isograft.study.arms import STARTS
+from isograft.study.halfway import CLOCK_FILE, begin
 from isograft.study.influence import FIGURES
 from isograft.study.jobs import Job
-from isograft.study.places import DONE_FILE, JOBS_FOLDER, PREDICTIONS_FILE, SCOPE
+from isograft.study.places import DONE_FILE, JOBS_FOLDER, MODEL, PARTIAL, PREDICTIONS_FILE, SCOPE
 from isograft.study.probes import Predicted
 
-MODEL = "model"
+Trained = TypeVar("Trained", PretrainSettings, FinetuneSettings)
 _CHAIN = ("pool_images", "pool_removed", "pretrain_images_seen")
 
 
@@ -45,33 +46,40 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
     place = out / JOBS_FOLDER / job.key
     if (place / DONE_FILE).is_file():
         return
-    partial = place.with_name(f"{job.key}.partial-{os.getpid()}")
+    partial = place.with_name(f"{job.key}{PARTIAL}{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     began, started = time.monotonic(), _now()
     try:
-        partial.mkdir(parents=True)
+        before = begin(place, partial)
         found = _WORK[job.kind](job, out, partial, cache_dir, threads)
+        (partial / CLOCK_FILE).unlink()
         record = {"key": job.key, "kind": job.kind, "name": job.name, "parents": list(job.parents)}
-        times = {"started": started, "finished": _now(), "seconds": round(time.monotonic() - began, 3)}
+        times = {"started": started, "finished": _now(), "seconds": round(before + time.monotonic() - began, 3)}
         (partial / DONE_FILE).write_text(json.dumps({**record, **times, **found}, indent=1), encoding="utf-8")
         _place(partial, place)
+    except RunInterrupted:
+        partial = place  # the state of its training is saved, and waits for --resume
+        raise
     except OSError as error:
         raise IsograftError(f"cannot write {place}: {error.strerror or error}; free some space and continue with --resume") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial != place:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _pretrain(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
     from isograft.train.pretrain import pretrain
 
-    model = pretrain(PretrainSettings(**_shared(job, out, partial, cache_dir, threads), **job.payload["options"]))
+    settings = PretrainSettings(**_shared(job, out, partial, cache_dir, threads), **job.payload["options"])
+    model = pretrain(_where_it_was(settings))
     return _trained(job, out, _seen(model.passport.plan))
 
 
 def _step(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
     from isograft.train.finetune import finetune
 
-    model = finetune(FinetuneSettings(**_shared(job, out, partial, cache_dir, threads), **job.payload["options"], test_fraction=0.0))
+    settings = FinetuneSettings(**_shared(job, out, partial, cache_dir, threads), **job.payload["options"], test_fraction=0.0)
+    model = finetune(_where_it_was(settings))
     return _trained(job, out, _seen(model.passport.plan))
 
 
@@ -83,7 +91,7 @@ def _run(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> d
     ((budget, repeat),) = job.payload["runs"]
     shared = {**_shared(job, out, partial, cache_dir, threads), "seed": job.payload["seed"] + repeat}
     split = {"test_fraction": job.payload["test_fraction"], "labels_per_class": budget or None}
-    model = finetune(FinetuneSettings(**shared, **job.payload["options"], **split))
+    model = finetune(_where_it_was(FinetuneSettings(**shared, **job.payload["options"], **split)))
     test = _Test.open(job, out, partial)
     predicted = predict_held_out(model, test.manifest, cache_dir, threads)
     test.refuse_seen(model.seen(), predicted)
@@ -135,6 +143,14 @@ def _shared(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -
         "threads": threads,
         "precision": payload["precision"],
     }
+
+
+def _where_it_was(settings: Trained) -> Trained:
+    """The settings of a training that goes on from its saved state, if it has one; anything else of it is removed."""
+    resume = can_resume(settings.out, settings.fixed)
+    if not resume:
+        shutil.rmtree(settings.out, ignore_errors=True)
+    return settings.model_copy(update={"resume": resume})
 
 
 def _init(job: Job, out: Path) -> str:

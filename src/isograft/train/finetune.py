@@ -63,7 +63,7 @@ def finetune(settings: FinetuneSettings) -> Model:
         IsograftError: Bad input, an existing folder, one class only, too few labels.
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
-    with run_folder(settings.out, settings.model_dump(mode="json", exclude={"resume"}), settings.resume) as run:
+    with run_folder(settings.out, settings.fixed, settings.resume) as run:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)

@@ -67,7 +67,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
     began = time.monotonic()
-    with run_folder(settings.out, settings.model_dump(mode="json", exclude={"resume"}), settings.resume) as run:
+    with run_folder(settings.out, settings.fixed, settings.resume) as run:
         if settings.resume and (settings.out / "model.json").exists():
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)

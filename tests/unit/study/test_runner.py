@@ -13,7 +13,7 @@ from isograft.errors import IsograftError, LeakageError, RunInterrupted
 from isograft.study.jobs import Job
 from isograft.study.ledger import read_entries
 from isograft.study.places import LEDGER_FILE
-from isograft.study.runner import remove_leftovers, run_jobs
+from isograft.study.runner import run_jobs
 
 
 def job(key: str, *parents: str) -> Job:
@@ -108,10 +108,3 @@ def test_what_a_lost_worker_left_is_removed_at_the_end(tmp_path: Path) -> None:
 
     run_jobs([job("a"), job("b")], tmp_path, Losing(tmp_path))
     assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["a", "b"]
-
-
-def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "jobs" / "a.partial-123" / "model").mkdir(parents=True)
-    (tmp_path / "jobs" / "b").mkdir()
-    remove_leftovers(tmp_path)
-    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["b"]

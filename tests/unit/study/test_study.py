@@ -18,11 +18,12 @@ import torch
 
 import isograft
 from isograft.data.decode import core_count
-from isograft.errors import IsograftError, LeakageError
+from isograft.errors import IsograftError, LeakageError, RunInterrupted
 from isograft.settings import StudySettings
 from isograft.study.cleaning import Cleaned
 from isograft.study.places import KEYS
 from isograft.study.results import SCHEMA
+from isograft.train.pretrain_module import PretrainModule
 
 SOURCE = Path(isograft.__file__).parents[1]
 Write = Callable[..., Path]
@@ -116,6 +117,33 @@ def test_a_study_killed_at_any_moment_and_resumed_gives_the_same_bytes(
     assert (out / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
     keys = [json.loads(line)["key"] for line in (out / "ledger.jsonl").read_text().splitlines()]
     assert len(keys) == len({*keys})
+
+
+def test_a_training_broken_off_by_ctrl_c_goes_on_where_it_was_and_ends_in_the_same_bytes(
+    write_study: Write, study_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(
+        arms={"scratch": [], "in-domain": ["pool:p"]}, tasks={"t": {"data": "task"}}, pretrain={"epochs": 4, "batch_size": 16}
+    )
+    run(study, tmp_path / "whole", study_cache)
+    steps = []
+    step = PretrainModule.training_step
+
+    def interrupted(self: Any, batch: Any, number: int) -> Any:
+        steps.append(self.trainer.global_step)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, number)
+
+    monkeypatch.setattr(PretrainModule, "training_step", interrupted)
+    with pytest.raises(RunInterrupted, match=r"finished jobs are in .*--resume"):
+        run(study, tmp_path / "out", study_cache)
+    run(study, tmp_path / "out", study_cache, resume=True)
+    assert (tmp_path / "out/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
+    assert not [path.name for path in (tmp_path / "out/jobs").iterdir() if "." in path.name]
+    (took,) = [line for line in map(json.loads, (tmp_path / "out/ledger.jsonl").read_text().splitlines()) if line["kind"] == "pretrain"]
+    assert steps == list(range(took["images_seen"] // 16)), "no step is made twice"
+    assert not (tmp_path / "out/jobs" / took["key"] / "clock.json").exists()
 
 
 def test_fine_tuned_runs_are_scored_and_their_models_not_kept(write_study: Write, study_cache: Path, tmp_path: Path) -> None:
