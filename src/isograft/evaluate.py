@@ -99,17 +99,17 @@ def _probabilities(model: Model, data: LabeledData, threads: int) -> npt.NDArray
     largest = (
         frame.select(pl.col("width").cast(pl.Int64) * pl.col("height")).max().item() if {"width", "height"} <= {*frame.columns} else None
     )
-    pictures = read_ahead(data.files, model.preprocess, threads, max(MAX_PIXELS, largest or 0))
+    pictures = read_ahead(data.places, model.preprocess, threads, max(MAX_PIXELS, largest or 0))
     rows = []
-    with console.Progress(len(data.files), "Evaluating") as progress:
-        for file, known, (picture, row) in zip(
-            data.files, frame["pixel_hash"], classify(model.network(), model.preprocess, pictures), strict=True
+    with console.Progress(len(data.places), "Evaluating") as progress:
+        for place, known, (picture, row) in zip(
+            data.places, frame["pixel_hash"], classify(model.network(), model.preprocess, pictures), strict=True
         ):
             if row is None:
-                raise IsograftError(f"{file} cannot be read any more: {picture.reason}; restore it, or ingest the data again")
+                raise IsograftError(f"{place} cannot be read any more: {picture.reason}; restore it, or ingest the data again")
             if picture.pixel_hash != known:
                 raise IsograftError(
-                    f"{file} has changed since it was ingested, so it may be an image the model has seen; "
+                    f"{place} has changed since it was ingested, so it may be an image the model has seen; "
                     "restore it, or ingest the data again"
                 )
             rows.append(row)
@@ -174,8 +174,8 @@ def _page(
         labels=labels,
         probabilities=p,
         classes=classes,
-        names=[Path(uri).name for uri in frame["uri"]],
-        paths=data.files,
+        names=[place.name for place in data.places],
+        places=data.places,
         model=short_name(model.folder),
         lineage=lineage_text(model),
         history=_history(model.folder / "history.csv"),

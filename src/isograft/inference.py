@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from isograft.data.address import Address
+from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
-from isograft.data.readers import ReadError, read_image, to_rgb8
+from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import IsograftError
 
 if TYPE_CHECKING:
@@ -64,43 +66,43 @@ class Picture:
     pixel_hash: str | None = None
 
 
-def read_picture(path: Path, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read one file up to the square the network sees; a bad file becomes a Picture that says so.
+def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read one image up to the square the network sees; a bad one becomes a Picture that says so.
 
     Args:
-        path: Image file.
+        place: Where the image lies.
         preprocess: The model's preprocessing.
         max_pixels: Refuse to decode more than this many pixels.
     """
     try:
-        decoded = read_image(path, max_pixels)
+        decoded = read(place, max_pixels)
     except ReadError as error:
-        if not path.exists():
-            return Picture(None, "missing", f"there is no file {path}")
+        if not place.exists():
+            return Picture(None, "missing", f"there is no file {place}")
         return Picture(None, error.status, error.reason)
     pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
     return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
 
 
 def read_ahead(
-    paths: Iterable[Path], preprocess: Preprocess, threads: int, max_pixels: int = MAX_PIXELS, ahead: int = 64
+    places: Iterable[Address | Path], preprocess: Preprocess, threads: int, max_pixels: int = MAX_PIXELS, ahead: int = 64
 ) -> Iterator[Picture]:
     """Read files on threads, in order, at most `ahead` of the consumer, so that memory stays flat.
 
     Args:
-        paths: Image files, taken one at a time.
+        places: Where the images lie, taken one at a time.
         preprocess: The model's preprocessing.
         threads: Decoding threads.
         max_pixels: Refuse to decode more than this many pixels.
         ahead: Pictures held at most.
     """
-    todo = iter(paths)
+    todo = iter(places)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
-        flying: deque[Future[Picture]] = deque(pool.submit(read_picture, path, preprocess, max_pixels) for path in islice(todo, ahead))
+        flying: deque[Future[Picture]] = deque(pool.submit(read_picture, place, preprocess, max_pixels) for place in islice(todo, ahead))
         while flying:
             picture = flying.popleft().result()
-            flying.extend(pool.submit(read_picture, path, preprocess, max_pixels) for path in islice(todo, 1))
+            flying.extend(pool.submit(read_picture, place, preprocess, max_pixels) for place in islice(todo, 1))
             yield picture
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from isograft import console
+from isograft.data.address import Address
 from isograft.data.files import Listing, find_images
 from isograft.data.manifest import Manifest, encode_uri
 from isograft.data.named import NamedFiles, read_named
@@ -25,13 +26,13 @@ class Inputs:
 
     Attributes:
         uris: N names as the user gave them: relative to the folder, as in the CSV, or as in the manifest.
-        paths: N files; None where a name fits no file or several.
-        problems: Row to (status, reason) where the path is None.
+        places: Where the N images lie; None where a name fits no file or several.
+        problems: Row to (status, reason) where the place is None.
         further: N rows of columns to keep beside the answers; their names may clash with ours.
     """
 
     uris: list[str]
-    paths: list[Path | None]
+    places: list[Address | None]
     problems: dict[int, tuple[str, str]]
     further: pl.DataFrame
 
@@ -66,7 +67,7 @@ def _from_files(path: Path, settings: PredictSettings) -> Inputs:
         endings = sorted({Path(other).suffix or "no ending" for other in listing.others})[:5]
         console.say(f"{len(listing.others):,} files of {path} are not images by their names ({', '.join(endings)}) and are passed over")
     uris = [encode_uri(image.relative) for image in listing.images]
-    return Inputs(uris, [Path(image.path) for image in listing.images], {}, pl.DataFrame())
+    return Inputs(uris, [Address(image.path) for image in listing.images], {}, pl.DataFrame())
 
 
 def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
@@ -82,33 +83,33 @@ def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
         for name in frame.columns
         if name not in ours and (name not in {"label", "group", "source", "split"} or frame[name].null_count() < len(frame))
     ]
-    return Inputs(frame["uri"].to_list(), list(manifest.locate()), {}, frame.select(known))
+    return Inputs(frame["uri"].to_list(), list(manifest.addresses()), {}, frame.select(known))
 
 
 def _from_table(path: Path, settings: PredictSettings) -> Inputs:
     named = read_named(path, settings.path_column, {}, settings.where)
     if named is not None:
         column = named.table.path_column
-        return Inputs(named.rows[column].to_list(), [Path(found) for found in named.paths], {}, named.rows.drop(column))
+        return Inputs(named.rows[column].to_list(), [Address(found) for found in named.paths], {}, named.rows.drop(column))
     index = None if settings.path_column else _index(path)
     table = read_table(path, index or NamedFiles(path.parent), settings.path_column, {})
     frame = table.frame.filter(holds(table.frame, settings.where, str(path))) if settings.where else table.frame
     cells = [cell or "" for cell in frame[table.path_column]]
-    paths: list[Path | None] = [_direct(cell, path.parent) for cell in cells]
+    places: list[Address | None] = [_direct(cell, path.parent) for cell in cells]
     problems: dict[int, tuple[str, str]] = {}
     for row, cell in enumerate(cells):
-        if paths[row] is None:
+        if places[row] is None:
             index = index or _index(path)
-            paths[row], problem = _search(cell, index)
+            places[row], problem = _search(cell, index)
             if problem:
                 problems[row] = problem
-    return Inputs(cells, paths, problems, frame.drop(table.path_column))
+    return Inputs(cells, places, problems, frame.drop(table.path_column))
 
 
-def _direct(cell: str, folder: Path) -> Path | None:
+def _direct(cell: str, folder: Path) -> Address | None:
     """The file a cell names exactly, seen from the table's folder."""
     path = folder / cell
-    return path if cell.strip() and path.is_file() else None
+    return Address(str(path)) if cell.strip() and path.is_file() else None
 
 
 class _Indexed(FileIndex):
@@ -130,11 +131,11 @@ def _index(path: Path) -> _Indexed:
     return _Indexed(listing, path.parent)
 
 
-def _search(cell: str, index: _Indexed) -> tuple[Path | None, tuple[str, str] | None]:
+def _search(cell: str, index: _Indexed) -> tuple[Address | None, tuple[str, str] | None]:
     """The one file a cell means without folder or extension, or why there is none."""
     found, paths = index.find(cell), index.paths
     if len(found) == 1:
-        return Path(paths[found[0]]), None
+        return Address(paths[found[0]]), None
     if found:
         return None, ("ambiguous", f"the name fits {len(found)} files, such as {paths[found[0]]} and {paths[found[1]]}")
     return None, ("missing", "there is no such file" if cell.strip() else "the cell is empty")

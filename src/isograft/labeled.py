@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from isograft import console
+from isograft.data.address import Address
 from isograft.data.manifest import Manifest
 from isograft.data.places import RECORD_FILE, SPLIT_FILE, image_folders, short_name
 from isograft.data.selection import holds
@@ -28,14 +29,14 @@ class LabeledData:
 
     Attributes:
         manifest: Usable, labeled rows.
-        files: Their files, in row order.
+        places: Where they lie, in row order.
         name: What they are, for people; outputs carry it, so it tells no folder of the machine.
         own_split: Whether they are the model's own held-out test split.
         left_out: Sentences about rows that are not tested.
     """
 
     manifest: Manifest
-    files: list[Path]
+    places: list[Address]
     name: str
     own_split: bool
     left_out: list[str]
@@ -62,15 +63,15 @@ def own_test_split(model: Model, where: str | None) -> LabeledData:
         manifest = manifest.select(holds(manifest.frame, where, f"the test split of {model.folder}"))
         if not len(manifest):
             raise IsograftError(f'--where "{where}" holds for no image of the test split of {model.folder}; correct it, or leave it out')
-    files = manifest.locate()
-    gone = [str(file) for file in files if not file.is_file()]
+    places = manifest.addresses()
+    gone = [str(place) for place in places if not place.exists()]
     if gone and image_folders(path) == [model.folder]:
         raise IsograftError(f"{model.folder} does not say where its test images lie, as its {RECORD_FILE} is missing; {remedy}")
     if gone:
         raise IsograftError(
-            f"{len(gone):,} of {len(files):,} test images are no longer where they were, such as {gone[0]}; put them back, or {remedy}"
+            f"{len(gone):,} of {len(places):,} test images are no longer where they were, such as {gone[0]}; put them back, or {remedy}"
         )
-    return LabeledData(manifest, files, f"the held-out test split of {short_name(model.folder)}", True, [])
+    return LabeledData(manifest, places, f"the held-out test split of {short_name(model.folder)}", True, [])
 
 
 def given_data(data: str, settings: EvaluateSettings) -> LabeledData:
@@ -91,7 +92,7 @@ def given_data(data: str, settings: EvaluateSettings) -> LabeledData:
     if unlabeled := len(everything) - len(manifest):
         left_out.append(f"{unlabeled:,} of {len(everything):,} readable images have no label and were not tested.")
         console.warn(left_out[-1])
-    return LabeledData(manifest, manifest.locate(), short_name(Path(data)), False, left_out)
+    return LabeledData(manifest, manifest.addresses(), short_name(Path(data)), False, left_out)
 
 
 def check_labels(data: LabeledData, classes: Sequence[str]) -> None:

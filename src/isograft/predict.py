@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from isograft import console
+from isograft.data.address import Address
 from isograft.errors import IsograftError
 from isograft.inference import Picture, Row, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
@@ -59,13 +60,13 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
 
 def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int) -> Iterator[pl.DataFrame]:
     """Classify row by row; only finished rows are held, packed into columns every few thousand."""
-    found: list[Path] = [path for path in inputs.paths if path is not None]
+    found: list[Address | Path] = [place for place in inputs.places if place is not None]
     pictures = classify(model.network(), model.preprocess, read_ahead(found, model.preprocess, threads))
     rows: list[tuple[str, Picture, Row | None]] = []
     with console.Progress(len(inputs.uris), "Predicting") as progress:
-        for place, (uri, path) in enumerate(zip(inputs.uris, inputs.paths, strict=True)):
-            if path is None:
-                rows.append((uri, Picture(None, *inputs.problems[place]), None))
+        for number, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):
+            if place is None:
+                rows.append((uri, Picture(None, *inputs.problems[number]), None))
             else:
                 picture, row = next(pictures)
                 rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), row))

@@ -18,8 +18,10 @@ import cv2
 import numpy as np
 
 from isograft.console import Progress, warn
+from isograft.data.address import Address
+from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
-from isograft.data.readers import ReadError, read_image, to_rgb8
+from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import IsograftError
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess
 
 def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int, coded: bool) -> Iterator[Stored]:
     """Working-size images in the order of `rows`; a few are decoded ahead, in threads."""
-    paths, hashes = manifest.locate(), manifest.frame["pixel_hash"].to_list()
+    places, hashes = manifest.addresses(), manifest.frame["pixel_hash"].to_list()
     pixels = (manifest.frame["height"].cast(int) * manifest.frame["width"].cast(int)).to_list()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
     waiting: deque[Future[Stored]] = deque()
@@ -126,21 +128,21 @@ def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, th
         for row in rows:
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_decode, paths[row], hashes[row], pixels[row], preprocess, coded))
+            waiting.append(pool.submit(_decode, places[row], hashes[row], pixels[row], preprocess, coded))
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(path: Path, expected: str, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
+def _decode(place: Address, expected: str, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
     """One image at working size, after making sure that it still is the image of the manifest."""
     try:
-        pixels = read_image(path, max_pixels)
+        pixels = read(place, max_pixels)
     except (ReadError, OSError) as error:
-        raise IsograftError(f"{path} cannot be read any more: {error}; restore the file, or run ingest again") from error
+        raise IsograftError(f"{place} cannot be read any more: {error}; restore the file, or run ingest again") from error
     if pixel_hash(pixels.array) != expected:
-        raise IsograftError(f"{path} has changed since the manifest was made; restore the file, or run ingest again")
+        raise IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again")
     image = np.ascontiguousarray(preprocess.working(to_rgb8(pixels.array)))
     if coded:
         return image.shape[:2], cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].data

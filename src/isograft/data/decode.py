@@ -14,8 +14,10 @@ import numpy as np
 from cv2.utils import logging
 from numpy.typing import NDArray
 
+from isograft.data.address import Address
+from isograft.data.containers import read
 from isograft.data.hashing import THUMBNAIL, perceptual_hashes, pixel_hash, thumbnail
-from isograft.data.readers import ReadError, read_image, to_rgb8
+from isograft.data.readers import ReadError, to_rgb8
 
 CHUNK = 32
 
@@ -52,64 +54,64 @@ def quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(level)
 
 
-def decode_all(paths: Sequence[str], max_pixels: int, threads: int, advance: Callable[[int], None]) -> list[Facts]:
-    """Decode every file once.
+def decode_all(places: Sequence[Address | str], max_pixels: int, threads: int, advance: Callable[[int], None]) -> list[Facts]:
+    """Decode every image once.
 
     OpenCV and hashlib release the GIL. Files go to the threads in chunks, so that the queue costs nothing per file
     and the perceptual hashes of a chunk share one matrix product.
 
     Args:
-        paths: The files.
+        places: Where they lie.
         max_pixels: Larger images are not decoded.
         threads: Number of threads.
-        advance: Told how many more files are done; called from this thread.
+        advance: Told how many more images are done; called from this thread.
 
     Returns:
-        One `Facts` per file, in order.
+        One `Facts` per image, in order.
     """
     stop = threading.Event()
-    size = max(1, min(CHUNK, -(-len(paths) // threads)))
-    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
+    size = max(1, min(CHUNK, -(-len(places) // threads)))
+    chunks = [places[start : start + size] for start in range(0, len(places), size)]
     results: list[list[Facts]] = [[]] * len(chunks)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
     with quiet_opencv():
         try:
-            places: dict[Future[list[Facts]], int] = {
-                pool.submit(_decode_chunk, chunk, max_pixels, stop): place for place, chunk in enumerate(chunks)
+            order: dict[Future[list[Facts]], int] = {
+                pool.submit(_decode_chunk, chunk, max_pixels, stop): number for number, chunk in enumerate(chunks)
             }
-            for future in as_completed(places):
-                results[places[future]] = future.result()
-                advance(len(chunks[places[future]]))
+            for future in as_completed(order):
+                results[order[future]] = future.result()
+                advance(len(chunks[order[future]]))
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
     return [facts for chunk in results for facts in chunk]
 
 
-def _decode_chunk(paths: Sequence[str], max_pixels: int, stop: threading.Event) -> list[Facts]:
+def _decode_chunk(places: Sequence[Address | str], max_pixels: int, stop: threading.Event) -> list[Facts]:
     rows: list[Facts] = []
     good: list[int] = []
-    thumbnails = np.empty((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
-    for path in paths:
+    thumbnails = np.empty((len(places), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    for place in places:
         if stop.is_set():
             break
         try:
-            rows.append(_decode_one(path, max_pixels, thumbnails[len(good)]))
+            rows.append(_decode_one(place, max_pixels, thumbnails[len(good)]))
         except ReadError as error:
             rows.append(Facts(None, None, None, None, None, None, error.status, error.reason))
             continue
         except Exception as error:
-            error.add_note(f"while reading {path}")
+            error.add_note(f"while reading {place}")
             raise
         good.append(len(rows) - 1)
-    for place, value in zip(good, perceptual_hashes(thumbnails[: len(good)]).tolist(), strict=True):
-        rows[place] = rows[place]._replace(perceptual_hash=value)
+    for row, value in zip(good, perceptual_hashes(thumbnails[: len(good)]).tolist(), strict=True):
+        rows[row] = rows[row]._replace(perceptual_hash=value)
     return rows
 
 
-def _decode_one(path: str, max_pixels: int, small: NDArray[np.uint8]) -> Facts:
+def _decode_one(place: Address | str, max_pixels: int, small: NDArray[np.uint8]) -> Facts:
     """Read one image and leave its thumbnail in `small`."""
-    pixels = read_image(path, max_pixels)
+    pixels = read(place, max_pixels)
     array = pixels.array
     shrunk = thumbnail(array if array.dtype == np.uint8 else to_rgb8(array))  # type: ignore[arg-type]
     small[...] = shrunk if shrunk.ndim == 3 else shrunk[..., None]

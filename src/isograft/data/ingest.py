@@ -7,12 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from isograft import console
+from isograft.data.address import Address
+from isograft.data.containers import Part, parts
 from isograft.data.decode import Facts, core_count, decode_all
 from isograft.data.files import ImageFile, Listing, find_images, folder_labels
 from isograft.data.manifest import SCHEMA, Manifest, arrange, relative_uri
+from isograft.data.readers import ReadError
 from isograft.data.selection import holds
 from isograft.data.tables import CONFLICTING, REPEATED, UNLISTED, FileIndex, Problems, Table, match, read_table
 from isograft.errors import IsograftError
@@ -46,9 +50,10 @@ def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool =
         listed_only: The CSV alone says which files are meant: files without a row are none of our business.
     """
     images, table = _tabulate(settings, listing, listed_only)
-    with console.Progress(len(images), "Reading images") as progress:
-        facts = decode_all([image.path for image in images], int(settings.max_megapixels * 1e6), _threads(settings), progress.advance)
-    manifest = Manifest(_assemble(settings, images, facts, table), settings.out)
+    places, table = _parts(settings, images, table)
+    with console.Progress(len(places), "Reading images") as progress:
+        facts = decode_all(places, int(settings.max_megapixels * 1e6), _threads(settings), progress.advance)
+    manifest = Manifest(_assemble(settings, places, facts, table), settings.out)
     manifest = _settle_conflicts(manifest, settings.allow_missing)
     if settings.drop_labels:
         dropped = [settings.label_column] if settings.label_column and settings.label_column not in SCHEMA else []
@@ -161,12 +166,35 @@ def _without_label(frame: pl.DataFrame, table: Table, files: FileIndex) -> pl.Da
     return frame.with_columns(label=pl.when(pl.Series(disputed)).then(None).otherwise(pl.col("label")))
 
 
-def _assemble(settings: IngestSettings, images: Sequence[ImageFile], facts: Sequence[Facts], table: pl.DataFrame) -> pl.DataFrame:
+def _parts(settings: IngestSettings, images: Sequence[ImageFile], table: pl.DataFrame) -> tuple[list[Address], pl.DataFrame]:
+    """Where every image lies, and its row of the table: a file that holds several is repeated, with what it tells of each.
+
+    What the user says of a file (label, group) counts more than what stands in it.
+    """
+    held = [_parts_of(image.path, settings) for image in images]
+    places = [Address(image.path, one.part) for image, several in zip(images, held, strict=True) for one in several]
+    table = table[np.repeat(np.arange(len(images)), [len(several) for several in held])]
+    told = [one.columns for several in held for one in several]
+    for name in sorted({name for columns in told for name in columns}):
+        found = pl.Series(name, [columns.get(name) for columns in told], pl.String)
+        table = table.with_columns(pl.coalesce(pl.col(name).cast(pl.String), found) if name in table.columns else found)
+    return places, table
+
+
+def _parts_of(path: str, settings: IngestSettings) -> list[Part]:
+    """The images of a file; one that cannot be used is one image, and its row will say why."""
+    try:
+        return parts(path, settings)
+    except ReadError:
+        return [Part()]
+
+
+def _assemble(settings: IngestSettings, places: Sequence[Address], facts: Sequence[Facts], table: pl.DataFrame) -> pl.DataFrame:
     """All columns of the manifest, sorted by uri."""
     folder = os.path.abspath(settings.out.parent)  # noqa: PTH100
     kinds = {name: SCHEMA[name] for name in Facts._fields}
     read = pl.DataFrame(list(facts), schema=kinds, orient="row").with_columns(id=pl.col("pixel_hash").str.head(16))
-    uris = pl.Series("uri", [relative_uri(image.path, folder) for image in images], pl.String)
+    uris = pl.Series("uri", [relative_uri(place, folder) for place in places], pl.String)
     return arrange(pl.concat([table.with_columns(uris), read], how="horizontal")).sort("uri")
 
 

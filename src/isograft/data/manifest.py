@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isograft.data.address import Address, is_url
 from isograft.data.places import image_folders
 from isograft.errors import IsograftError
 
@@ -58,13 +59,28 @@ def encode_uri(path: str) -> str:
 def decode_uri(uri: str) -> str:
     """The path of a uri without its `#` part: the inverse of `encode_uri`."""
     path = uri.partition("#")[0]
+    if is_url(path):
+        return path
     return os.fsdecode(unquote_to_bytes(path)) if "%" in path else path
 
 
-def relative_uri(path: str, folder: str) -> str:
-    """The uri of an absolute path: relative with `/` where it lies below `folder`, else absolute."""
-    inside = path.startswith(folder.rstrip(os.sep) + os.sep)
-    return encode_uri((os.path.relpath(path, folder) if inside else path).replace(os.sep, "/"))
+def part_of_uri(uri: str) -> str:
+    """Which part of its file a uri names: what stands behind `#`."""
+    part = uri.partition("#")[2]
+    return os.fsdecode(unquote_to_bytes(part)) if "%" in part else part
+
+
+def absolute_uri(address: Address) -> str:
+    """The uri of an address that any manifest can hold: the whole path, or the URL as it is."""
+    if address.remote:
+        return address.file + (f"#{encode_uri(address.part)}" if address.part else "")
+    return _uri(os.path.abspath(address.file), address.part)
+
+
+def relative_uri(address: Address, folder: str) -> str:
+    """The uri of an address: relative with `/` where it lies below `folder`, else absolute."""
+    inside = not address.remote and address.file.startswith(folder.rstrip(os.sep) + os.sep)
+    return _uri(os.path.relpath(address.file, folder), address.part) if inside else absolute_uri(address)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +153,14 @@ class Manifest:
         folder = self._folder()
         return [folder / decode_uri(uri) for uri in self.frame["uri"]]
 
+    def addresses(self) -> list[Address]:
+        """Where the image of every row lies, in row order: its file or URL, and the part of it."""
+        folder = self._folder()
+        return [
+            Address(decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)), part_of_uri(uri) if "#" in uri else "")
+            for uri in self.frame["uri"]
+        ]
+
     def labels(self) -> NDArray[np.object_]:
         """The class of every row, str, None where absent: object (N,)."""
         return _objects(self.frame["label"])
@@ -193,16 +217,15 @@ class Manifest:
         That is the manifest's own folder where all files lie in it, otherwise the deepest folder that holds them all. Further
         columns with absolute paths, alone or within other text, are left out.
         """
-        files = [os.path.abspath(file) for file in self.locate()]
+        addresses = [Address(one.file if one.remote else os.path.abspath(one.file), one.part) for one in self.addresses()]
         folder = os.path.abspath(self._folder())
-        if not all(file.startswith(os.path.join(folder, "")) for file in files):
-            folder = os.path.commonpath([os.path.dirname(file) for file in files])
-        uris = [encode_uri(os.path.relpath(file, folder).replace(os.sep, "/")) for file in files]
-        parts = ["".join(uri.partition("#")[1:]) for uri in self.frame["uri"]]
+        local_files = [one.file for one in addresses if not one.remote]
+        if not all(file.startswith(os.path.join(folder, "")) for file in local_files):
+            folder = os.path.commonpath([os.path.dirname(file) for file in local_files])
+        uris = [_uri_from(one, folder) for one in addresses]
         further = self.frame.select(pl.col(pl.String).exclude(*SCHEMA))
         local = [name for name in further.columns if further[name].str.contains(_ABSOLUTE).any()]
-        moved = pl.Series("uri", [uri + part for uri, part in zip(uris, parts, strict=True)], pl.String)
-        return self.frame.drop(local).with_columns(moved), Path(folder)
+        return self.frame.drop(local).with_columns(pl.Series("uri", uris, pl.String)), Path(folder)
 
     def _folder(self) -> Path:
         """Where relative uris start: of several possible places, the one where the first file is."""
@@ -219,8 +242,9 @@ class Manifest:
             return self.frame
 
         def moved(uri: str) -> str:
-            name, mark, part = uri.partition("#")
-            return uri if "://" in name else relative_uri(os.path.normpath(os.path.join(here, decode_uri(name))), there) + mark + part
+            if is_url(uri):
+                return uri
+            return relative_uri(Address(os.path.normpath(os.path.join(here, decode_uri(uri))), part_of_uri(uri)), there)
 
         return self.frame.with_columns(pl.Series("uri", [moved(uri) for uri in self.frame["uri"]], pl.String))
 
@@ -229,6 +253,15 @@ def arrange(frame: pl.DataFrame) -> pl.DataFrame:
     """Put the columns of `SCHEMA` first, with their types; absent ones become null, others follow as they are."""
     fixed = [(pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(kind) for name, kind in SCHEMA.items()]
     return frame.select(*fixed, *(pl.col(name) for name in frame.columns if name not in SCHEMA))
+
+
+def _uri_from(address: Address, folder: str) -> str:
+    """The uri of an address as seen from a folder, above or beside it too."""
+    return absolute_uri(address) if address.remote else _uri(os.path.relpath(address.file, folder), address.part)
+
+
+def _uri(path: str, part: str) -> str:
+    return encode_uri(path.replace(os.sep, "/")) + (f"#{encode_uri(part)}" if part else "")
 
 
 def _objects(column: pl.Series) -> NDArray[np.object_]:

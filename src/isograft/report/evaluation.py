@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isograft.assess.metrics import pr_curve, roc_curve
+from isograft.data.address import Address
 from isograft.report.figures import Picture, confusion_figure, curve_figure, history_figure, thumbnail
 from isograft.report.html import page
 
@@ -47,7 +48,7 @@ class Evaluated:
         probabilities: float64 (N, K).
         classes: K class names.
         names: N image names for people.
-        paths: N image files, for thumbnails.
+        places: Where the N images lie, for thumbnails.
         model: The model's folder name.
         lineage: The model's family tree as text.
         history: Columns of history.csv, or None.
@@ -63,7 +64,7 @@ class Evaluated:
     probabilities: npt.NDArray[np.float64]
     classes: Sequence[str]
     names: Sequence[str]
-    paths: Sequence[Path]
+    places: Sequence[Address | Path]
     model: str
     lineage: str
     history: dict[str, Sequence[Any]] | None = None
@@ -221,12 +222,13 @@ def _curves(tested: Evaluated) -> tuple[Picture | None, Picture | None]:
 
 
 def _mistake(tested: Evaluated, row: int) -> dict[str, Any]:
-    from isograft.data.readers import ReadError, read_image, to_rgb8
+    from isograft.data.containers import read
+    from isograft.data.readers import ReadError, to_rgb8
 
     label, predicted = int(tested.labels[row]), int(tested.probabilities[row].argmax())
     true_name, called = tested.classes[label], tested.classes[predicted]
     try:
-        pixels = to_rgb8(read_image(tested.paths[row], 1 << 40).array)
+        pixels = to_rgb8(read(tested.places[row], 1 << 40).array)
         image = thumbnail(pixels, f"Image {tested.names[row]}, labeled {true_name}, predicted {called}.")
     except ReadError:
         image = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from isograft.data.manifest import SCHEMA, Manifest
+from isograft.data.manifest import SCHEMA, Manifest, absolute_uri
 from isograft.data.source import open_data
 from isograft.settings import DataSettings, TableSettings
 from isograft.study.spec import DataSpec, Protocol, StudySpec
@@ -67,8 +67,8 @@ def joined(pool: Manifest, task: Manifest) -> Manifest:
     """A pool with the images of a task in it, without their labels; its uris are absolute."""
     frames = []
     for manifest in (pool, task):
-        files = pl.Series("uri", [str(file.absolute()) for file in manifest.locate()], pl.String)
-        frames.append(manifest.frame.with_columns(files, label=pl.lit(None, pl.String)).select(list(SCHEMA)))
+        uris = pl.Series("uri", [absolute_uri(place) for place in manifest.addresses()], pl.String)
+        frames.append(manifest.frame.with_columns(uris, label=pl.lit(None, pl.String)).select(list(SCHEMA)))
     return Manifest(pl.concat(frames))
 
 

@@ -156,7 +156,7 @@ def test_an_unexpected_failure_names_its_file_and_stops_the_threads(flat: Path, 
             raise RuntimeError("a defect")
         return read_image(path, limit)
 
-    monkeypatch.setattr(decode, "read_image", broken)
+    monkeypatch.setattr(decode, "read", broken)
     with pytest.raises(RuntimeError, match="a defect") as caught:
         decode_all(sorted(map(str, flat.iterdir())), 10**6, 2, lambda _: None)
     assert any("2.png" in note for note in caught.value.__notes__)

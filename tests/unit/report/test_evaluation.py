@@ -97,7 +97,7 @@ def test_mistakes_are_shown_most_confident_first_with_their_probabilities(make) 
 
 def test_a_mistake_whose_file_is_gone_stays_in_the_list(make) -> None:
     tested = make(*MIXED)
-    tested.paths[1].unlink()
+    tested.places[1].unlink()
     assert "No picture." in evaluation_page(tested)
 
 

@@ -1,0 +1,49 @@
+"""Where one image lies: in a file or behind a URL, and which part of it that is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The place of one image.
+
+    Attributes:
+        file: A path, or a URL (`scheme://...`).
+        part: Which image of the file: empty for an ordinary image, `frame=3` of a DICOM file, `x=...,y=...,size=...,level=...` of a
+            slide, the member's name of a tar shard.
+    """
+
+    file: str
+    part: str = ""
+
+    @classmethod
+    def of(cls, place: Address | Path | str) -> Address:
+        """The address itself, or that of an ordinary file."""
+        return place if isinstance(place, Address) else cls(os.fspath(place))
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is a URL."""
+        return is_url(self.file)
+
+    @property
+    def name(self) -> str:
+        """What outputs call the image: the file's name without its folders, and the part."""
+        name = self.file.rstrip("/").rpartition("/")[2] if self.remote else Path(self.file).name
+        return f"{name}#{self.part}" if self.part else name
+
+    def exists(self) -> bool:
+        """Whether the file is there; a URL is taken to be, reading it tells."""
+        return self.remote or Path(self.file).exists()
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.part}" if self.part else self.file
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL rather than a path."""
+    return "://" in text
