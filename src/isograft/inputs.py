@@ -77,7 +77,7 @@ def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
     if settings.where:
         manifest = manifest.select(holds(manifest.frame, settings.where, str(path)))
     frame = manifest.frame
-    ours = ["id", "uri", "width", "height", "channels", "bits", "pixel_hash", "perceptual_hash", "status", "reason"]
+    ours = ["id", "uri", "width", "height", "channels", "bits", "pixel_hash", "perceptual_hash", "look", "status", "reason"]
     known = [
         name
         for name in frame.columns

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
+from isograft.data.duplicates import copies_of
 from isograft.data.hashing import group_hash
+from isograft.data.manifest import arrange
 from isograft.errors import LeakageError
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 SEEN_SCHEMA: dict[str, Any] = {
     "pixel_hash": pl.String,
     "perceptual_hash": pl.UInt64,
+    "look": pl.String,
     "group_hash": pl.String,
     "role": pl.String,
     "origin": pl.String,
@@ -27,6 +31,7 @@ SEEN_SCHEMA: dict[str, Any] = {
 LEAK_SCHEMA: dict[str, Any] = {"row": pl.Int64, "uri": pl.String, "reason": pl.String, "role": pl.String, "origin": pl.String}
 
 SAME_PIXELS = "same pixels"
+SAME_PICTURE = "near-duplicate"
 SAME_GROUP = "same group"
 _LISTED = 5
 
@@ -42,18 +47,23 @@ def seen_rows(manifest: Manifest, role: str, origin: str) -> pl.DataFrame:
     Returns:
         A table of `SEEN_SCHEMA`, sorted, each combination once; `group_hash` is null where there is no group.
     """
-    frame = manifest.frame.select("pixel_hash", "perceptual_hash", _group_hashes(manifest), pl.lit(role).alias("role"))
+    frame = arrange(manifest.frame).select("pixel_hash", "perceptual_hash", "look", _group_hashes(manifest), pl.lit(role).alias("role"))
     return merge_seen((), frame.with_columns(pl.lit(origin).alias("origin")))
 
 
 def merge_seen(parents: Iterable[pl.DataFrame], own: pl.DataFrame) -> pl.DataFrame:
     """Everything the parents and the model itself have seen: sorted, each combination once."""
-    frames = [frame.select(pl.col(name).cast(kind) for name, kind in SEEN_SCHEMA.items()) for frame in (*parents, own)]
-    return pl.concat(frames).unique().sort(list(SEEN_SCHEMA), nulls_last=True)
+    return pl.concat([seen_table(frame) for frame in (*parents, own)]).unique().sort(list(SEEN_SCHEMA), nulls_last=True)
+
+
+def seen_table(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `SEEN_SCHEMA` with their types; models of earlier versions kept no look."""
+    given = frame if "look" in frame.columns else frame.with_columns(look=pl.lit(None, pl.String))
+    return given.select(pl.col(name).cast(kind) for name, kind in SEEN_SCHEMA.items())
 
 
 def leaks(seen: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
-    """Find the images of a manifest that were seen, by their pixels or by their group (patient, lesion).
+    """Find the images of a manifest that were seen: by their pixels, as a near-duplicate, or by their group (patient, lesion).
 
     Groups are compared by name across data sets: two data sets that both number their patients 1, 2, 3 are taken for the
     same patients, because the opposite mistake would go unnoticed. Give such groups distinct names.
@@ -63,12 +73,12 @@ def leaks(seen: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
         manifest: The images to be scored.
 
     Returns:
-        One line per seen image, in row order: row (in the manifest), uri, reason (`same pixels` before `same group`),
-        role and origin under which it was seen.
+        One line per seen image, in row order: row (in the manifest), uri, reason (`same pixels` before `near-duplicate` before
+        `same group`), role and origin under which it was seen.
     """
     rows = manifest.frame.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), "uri", "pixel_hash", _group_hashes(manifest))
     found = []
-    for order, (column, reason) in enumerate((("pixel_hash", SAME_PIXELS), ("group_hash", SAME_GROUP))):
+    for order, column, reason in ((0, "pixel_hash", SAME_PIXELS), (2, "group_hash", SAME_GROUP)):
         known = (
             seen.filter(pl.col(column).is_not_null())
             .select(column, "role", "origin")
@@ -77,8 +87,19 @@ def leaks(seen: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
         )
         matched = rows.select("row", "uri", column).join(known, on=column, how="inner")
         found.append(matched.with_columns(pl.lit(reason).alias("reason"), pl.lit(order).alias("order")))
-    both = pl.concat([frame.select(*LEAK_SCHEMA, "order") for frame in found]).sort("row", "order")
-    return both.unique("row", keep="first", maintain_order=True).select(pl.col(name).cast(kind) for name, kind in LEAK_SCHEMA.items())
+    found.append(_near(rows, seen, manifest).with_columns(order=pl.lit(1)))
+    columns = [pl.col(name).cast(kind) for name, kind in LEAK_SCHEMA.items()]
+    every = pl.concat([frame.select(*columns, pl.col("order").cast(pl.Int32)) for frame in found]).sort("row", "order")
+    return every.unique("row", keep="first", maintain_order=True).select(columns)
+
+
+def _near(rows: pl.DataFrame, seen: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
+    """The rows that are near-duplicates of something seen, with the first such thing's role and origin."""
+    sorted_seen = seen.sort("role", "origin", maintain_order=True)
+    match = copies_of(manifest.frame, sorted_seen)
+    hit = np.flatnonzero(match >= 0)
+    known = sorted_seen[match[hit]].select("role", "origin")
+    return pl.concat([rows[hit].select("row", "uri"), known], how="horizontal").with_columns(reason=pl.lit(SAME_PICTURE))
 
 
 def check_unseen(model: Model, manifest: Manifest) -> None:

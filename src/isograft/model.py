@@ -17,7 +17,7 @@ from isograft.card import model_card
 from isograft.data.places import SPLIT_FILE
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
-from isograft.lineage import SEEN_SCHEMA
+from isograft.lineage import seen_table
 from isograft.networks.backbones import build_backbone
 from isograft.networks.heads import Classifier, build_head
 from isograft.passport import (
@@ -157,12 +157,12 @@ class Model:
         return network.eval()
 
     def seen(self) -> pl.DataFrame:
-        """Every image this model and its ancestors were trained or tuned on: pixel_hash, perceptual_hash, group_hash, role, origin."""
+        """Every image this model and its ancestors were trained or tuned on, a table of `SEEN_SCHEMA`."""
         return self._seen
 
     @cached_property
     def _seen(self) -> pl.DataFrame:
-        return pl.read_parquet(self.folder / SEEN_FILE).select(pl.col(name).cast(kind) for name, kind in SEEN_SCHEMA.items())
+        return seen_table(pl.read_parquet(self.folder / SEEN_FILE))
 
 
 def _why_no_model(folder: Path) -> str:
@@ -201,5 +201,5 @@ def _weights_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
 def _seen_bytes(seen: pl.DataFrame) -> bytes:
     stream = io.BytesIO()
-    seen.select(pl.col(name).cast(kind) for name, kind in SEEN_SCHEMA.items()).write_parquet(stream, compression="zstd")
+    seen_table(seen).write_parquet(stream, compression="zstd")
     return stream.getvalue()

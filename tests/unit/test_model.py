@@ -19,7 +19,8 @@ from isograft.networks.weights import resolve_init
 from isograft.passport import PASSPORT_FILE
 
 SEEN = pl.DataFrame(
-    {"pixel_hash": ["aa"], "perceptual_hash": [2**63], "group_hash": [None], "role": ["train"], "origin": ["pool"]}, schema=SEEN_SCHEMA
+    {"pixel_hash": ["aa"], "perceptual_hash": [2**63], "look": [None], "group_hash": [None], "role": ["train"], "origin": ["pool"]},
+    schema=SEEN_SCHEMA,
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
-from isograft.lineage import SEEN_SCHEMA
+from isograft.lineage import seen_table
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.backbones import build_backbone
 from isograft.networks.heads import Classifier, build_head
@@ -29,7 +29,7 @@ def write(folder, parents=(), classes=None, **fields) -> Model:
         preprocess=Preprocess(image_size=32, working_size=48),
         parents=[parent.passport.parent_entry() for parent in parents],
     )
-    return Model.write(folder, passport, network.state_dict(), SEEN.select(*SEEN_SCHEMA))
+    return Model.write(folder, passport, network.state_dict(), seen_table(SEEN))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import THUMBNAIL, perceptual_hashes, pixel_hash, thumbnail
+from isograft.data.look import looks
 from isograft.data.readers import ReadError, to_rgb8
 
 CHUNK = 32
@@ -31,6 +32,7 @@ class Facts(NamedTuple):
     bits: int | None
     pixel_hash: str | None
     perceptual_hash: int | None
+    look: str | None
     status: str
     reason: str | None
 
@@ -98,14 +100,15 @@ def _decode_chunk(places: Sequence[Address | str], max_pixels: int, stop: thread
         try:
             rows.append(_decode_one(place, max_pixels, thumbnails[len(good)]))
         except ReadError as error:
-            rows.append(Facts(None, None, None, None, None, None, error.status, error.reason))
+            rows.append(Facts(None, None, None, None, None, None, None, error.status, error.reason))
             continue
         except Exception as error:
             error.add_note(f"while reading {place}")
             raise
         good.append(len(rows) - 1)
-    for row, value in zip(good, perceptual_hashes(thumbnails[: len(good)]).tolist(), strict=True):
-        rows[row] = rows[row]._replace(perceptual_hash=value)
+    small = thumbnails[: len(good)]
+    for row, value, look in zip(good, perceptual_hashes(small).tolist(), looks(small), strict=True):
+        rows[row] = rows[row]._replace(perceptual_hash=value, look=look.tobytes().hex())
     return rows
 
 
@@ -117,4 +120,4 @@ def _decode_one(place: Address | str, max_pixels: int, small: NDArray[np.uint8])
     small[...] = shrunk if shrunk.ndim == 3 else shrunk[..., None]
     height, width = array.shape[:2]
     channels = 1 if array.ndim == 2 else 3
-    return Facts(width, height, channels, pixels.bits, pixel_hash(array), None, "ok", pixels.note or None)
+    return Facts(width, height, channels, pixels.bits, pixel_hash(array), None, None, "ok", pixels.note or None)

@@ -34,12 +34,14 @@ SCHEMA: dict[str, pl.DataType] = {
     "split": pl.String(),
     "pixel_hash": pl.String(),
     "perceptual_hash": pl.UInt64(),
+    "look": pl.String(),
     "status": pl.String(),
     "reason": pl.String(),
 }
 """Columns every manifest has, in this order; further columns follow as they are.
 
-`id` is the first 16 hexadecimal digits of `pixel_hash`. `width` and `height` are those of the image after EXIF
+`id` is the first 16 hexadecimal digits of `pixel_hash`; `look` are 256 bits as 64 such digits (see `isograft.data.look`), null in
+manifests of earlier versions. `width` and `height` are those of the image after EXIF
 rotation. `bits` are those the values really use. Where `status` is not `ok`, `reason` says why, and the id, hashes
 and sizes are null; where it is `ok`, `reason` is a note or null.
 """
@@ -110,7 +112,7 @@ class Manifest:
             frame = pl.read_parquet(path, use_pyarrow=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise IsograftError(f"{path} cannot be read as a Parquet manifest ({error}); write it again with isograft ingest") from None
-        missing = [name for name in SCHEMA if name not in frame.columns]
+        missing = [name for name in SCHEMA if name not in frame.columns and name != "look"]
         if missing:
             raise IsograftError(f"{path} is not a manifest: it has no column {', '.join(missing)}; write one with isograft ingest")
         return cls(arrange(frame), path)

@@ -22,7 +22,7 @@ from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
 from isograft.settings import DataSettings, FinetuneSettings, IngestSettings, flag
 
-CACHE_FORMAT = "1"
+CACHE_FORMAT = "2"
 
 
 def default_cache_dir() -> Path:

@@ -25,12 +25,13 @@ def keyed_rank(keys: Sequence[str], seed: int, purpose: str) -> npt.NDArray[np.u
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def bind_identical(groups: Labels, pixel_hashes: Sequence[str]) -> Labels:
-    """Join groups that share an image, so that the same pixels never stand on both sides of a split.
+def bind(groups: Labels, ones: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> Labels:
+    """Join groups that share a picture, so that it never stands on both sides of a split.
 
     Args:
         groups: (N,) group names.
-        pixel_hashes: (N,) hashes of the pixels.
+        ones: (P,) rows.
+        others: (P,) for each of them a row that shows the same picture.
 
     Returns:
         (N,) group names; joined groups carry the alphabetically first of their names.
@@ -39,10 +40,8 @@ def bind_identical(groups: Labels, pixel_hashes: Sequence[str]) -> Labels:
     from scipy.sparse.csgraph import connected_components
 
     names, group_index = np.unique(groups.astype(str), return_inverse=True)
-    hash_index = np.unique(np.asarray(pixel_hashes, dtype=str), return_inverse=True)[1]
-    size = len(names) + len(hash_index)
-    edges = coo_matrix((np.ones(len(groups)), (group_index, len(names) + hash_index)), shape=(size, size))
-    component = connected_components(edges, directed=False)[1][: len(names)]
+    edges = coo_matrix((np.ones(len(ones)), (group_index[ones], group_index[others])), shape=(len(names), len(names)))
+    component = connected_components(edges, directed=False)[1]
     first = {int(number): str(name) for number, name in zip(component[::-1], names[::-1], strict=True)}
     return np.array([first[int(component[index])] for index in group_index], dtype=object)
 

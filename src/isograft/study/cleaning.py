@@ -8,13 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from isograft.data.hashing import variants
+from isograft.data.duplicates import copies_of
 from isograft.data.manifest import Manifest
 
-NEAR = 4
-"""Perceptual hashes at most so many bits apart, of 63, count as near-duplicates: distinct lesions that look alike are removed too."""
 CHEAP_SHARE = 0.05
-_BLOCK = 1 << 22
 
 Mask = npt.NDArray[np.bool_]
 
@@ -46,33 +43,11 @@ def overlap(images: Manifest, tested: Manifest, grouped: bool = True) -> Mask:
         grouped: Whether groups count; not where a protocol splits image by image.
     """
     same = np.isin(_column(images, "pixel_hash"), _column(tested, "pixel_hash"))
-    found: Mask = same | near_any(images.frame["perceptual_hash"].to_numpy(), tested.frame["perceptual_hash"].to_numpy())
+    found: Mask = same | (copies_of(images.frame, tested.frame) >= 0)
     if grouped:
         owners = images.frame["group"]
         groups = {*tested.frame["group"], *owners.filter(pl.Series(found))} - {None}
         found = found | np.array([group in groups for group in owners], dtype=bool)
-    return found
-
-
-def near_any(hashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], distance: int = NEAR) -> Mask:
-    """Which perceptual hashes are within a distance of any other one, in any of its eight mirrored and turned copies: bool (N,).
-
-    Images of one colour (hash 0) have no look to compare. Memory stays flat: the comparison goes block by block.
-
-    Args:
-        hashes: uint64 (N,).
-        others: uint64 (M,).
-        distance: Largest number of differing bits.
-    """
-    found = np.zeros(len(hashes), dtype=bool)
-    seen = np.unique(others[others != 0])
-    copies = np.unique(variants(seen))
-    told = np.flatnonzero(hashes != 0)
-    rows = max(1, _BLOCK // max(1, len(copies)))
-    for begin in range(0, len(told), rows):
-        block = told[begin : begin + rows]
-        if len(copies):
-            found[block] = (np.bitwise_count(hashes[block, None] ^ copies[None, :]) <= distance).any(axis=1)
     return found
 
 

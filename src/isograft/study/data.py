@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from isograft.data.manifest import SCHEMA, Manifest, absolute_uri
+from isograft.data.manifest import SCHEMA, Manifest, absolute_uri, arrange
 from isograft.data.source import open_data
 from isograft.settings import DataSettings, TableSettings
 from isograft.study.spec import DataSpec, Protocol, StudySpec
@@ -59,8 +59,8 @@ def content(manifest: Manifest) -> str:
 
 def stacked(manifests: list[Manifest]) -> Manifest:
     """The rows of several manifests that a comparison needs: pixels, look and group."""
-    wanted = ("pixel_hash", "perceptual_hash", "group")
-    return Manifest(pl.concat([manifest.frame.select(wanted) for manifest in manifests]))
+    wanted = ("pixel_hash", "perceptual_hash", "look", "group")
+    return Manifest(pl.concat([arrange(manifest.frame).select(wanted) for manifest in manifests]))
 
 
 def joined(pool: Manifest, task: Manifest) -> Manifest:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from isograft import console
 from isograft.data.cache import ImageCache
+from isograft.data.duplicates import bound_groups
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
-from isograft.data.splits import bind_identical, hold_out, keyed_rank
+from isograft.data.splits import hold_out, keyed_rank
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_probe
@@ -91,7 +92,7 @@ def _probe_split(sample: Manifest, seed: int) -> tuple[Tensor, Tensor, Tensor] |
     labeled = np.array([label is not None for label in labels])
     if len({label for label in labels if label is not None}) < 2:
         return None
-    groups = bind_identical(sample.groups(), sample.frame["pixel_hash"].to_list())
+    groups = bound_groups(sample)
     held = np.zeros(len(sample), dtype=bool)
     held[labeled] = hold_out(labels[labeled], groups[labeled], 0.5, seed, "monitor")
     known, asked = np.flatnonzero(labeled & ~held), np.flatnonzero(held)

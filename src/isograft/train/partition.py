@@ -10,8 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft import console
+from isograft.data.duplicates import bound_groups
 from isograft.data.manifest import Manifest
-from isograft.data.splits import bind_identical, hold_out, label_subset
+from isograft.data.splits import hold_out, label_subset
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import IDLE, FinetuneSettings
@@ -57,7 +58,7 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
         IsograftError: One class only, a class without training rows, fewer labels than asked, a group in two of the manifest's own
             splits, or an option that these leave without use.
     """
-    labels, groups = manifest.labels(), _bound_groups(manifest)
+    labels, groups = manifest.labels(), bound_groups(manifest)
     classes = manifest.classes()
     if len(classes) < 2:
         raise IsograftError(f"{settings.data} holds one class only ('{classes[0]}'); a classifier needs at least two")
@@ -85,10 +86,6 @@ def partition(settings: FinetuneSettings, manifest: Manifest, plan: Plan) -> Par
     plan.state("train_images", len(pool), f"of {len(set(groups[pool]))} groups")
     plan.state("test_images", int(test.sum()), f"of {len(set(groups[test]))} groups, for evaluate")
     return Partition(manifest, pool, val, np.flatnonzero(test))
-
-
-def _bound_groups(manifest: Manifest) -> npt.NDArray[np.object_]:
-    return bind_identical(manifest.groups(), manifest.frame["pixel_hash"].to_list())
 
 
 def _named_splits(

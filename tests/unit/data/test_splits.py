@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isograft.data.splits import bind_identical, hold_out, keyed_rank, label_subset
+from isograft.data.splits import bind, hold_out, keyed_rank, label_subset
 from isograft.errors import IsograftError
 
 
@@ -131,6 +131,6 @@ GOLDEN_RANK = 13854974809533092771
 
 def test_groups_that_share_an_image_stay_together() -> None:
     groups = np.array(["b", "a", "c", "c", "d"], dtype=object)
-    bound = bind_identical(groups, ["same", "same", "x", "y", "y"])
+    bound = bind(groups, np.array([0, 3]), np.array([1, 4]))
     assert bound.tolist() == ["a", "a", "c", "c", "c"]
-    assert bind_identical(groups, list("vwxyz")).tolist() == groups.tolist()
+    assert bind(groups, np.arange(5), np.arange(5)).tolist() == groups.tolist()

@@ -4,33 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from isograft.data.hashing import perceptual_distance
 from isograft.data.manifest import Manifest
-from isograft.study.cleaning import NEAR, cleaned, near_any, overlap
-
-WORDS = st.lists(st.integers(0, 2**64 - 1), max_size=6)
+from isograft.study.cleaning import cleaned, overlap
 
 
 def images(hashes: list[int], pixels: list[str], groups: list[str | None]) -> Manifest:
     return Manifest(pl.DataFrame({"perceptual_hash": pl.Series(hashes, dtype=pl.UInt64), "pixel_hash": pixels, "group": groups}), Path("m"))
-
-
-@given(WORDS, WORDS, st.integers(0, 8))
-def test_near_duplicates_are_those_of_the_pairwise_distance(ours: list[int], theirs: list[int], distance: int) -> None:
-    found = near_any(np.array(ours, np.uint64), np.array(theirs, np.uint64), distance)
-    expected = [one != 0 and any(other != 0 and perceptual_distance(one, other) <= distance for other in theirs) for one in ours]
-    assert found.tolist() == expected
-
-
-@pytest.mark.parametrize("flipped", range(NEAR + 2))
-def test_copies_with_a_few_changed_bits_are_found_and_others_not(flipped: int) -> None:
-    one = np.array([0x0F1E2D3C4B5A6978], np.uint64)
-    other = one ^ np.uint64((1 << flipped) - 1) << np.uint64(9)
-    assert near_any(one, other).tolist() == [perceptual_distance(int(one[0]), int(other[0])) <= NEAR]
 
 
 def test_images_of_one_colour_are_compared_by_their_pixels_alone() -> None:
