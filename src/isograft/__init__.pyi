@@ -51,6 +51,32 @@ def ingest(
         IsograftError: An option or the input is wrong; the message says what, where and what to do.
     """
 
+def audit(
+    data: str | Path | Manifest,
+    *,
+    model: str | Path | Model | None = None,
+    out: str | Path | None = None,
+    fail_on: str | None = None,
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Look at images before training: broken files, copies, leaks between data sets or into a model, shortcuts.
+
+    Args:
+        data: Manifests, folders or CSVs; what they share is looked for too.
+        model: A model folder: which of the images has it, or an ancestor of it, seen?
+        out: The folder to write: audit.html and audit.json; without it the findings are only printed.
+        fail_on: Leave with exit code 3 if one of these is found: leak, conflict, duplicate, corrupt, shortcut, unusual, classes.
+        cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
+        threads: Threads for decoding [default: one per core].
+
+    Returns:
+        The findings, as in audit.json.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
 def pretrain(
     data: str | Path | Manifest,
     *,

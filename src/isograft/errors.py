@@ -1,4 +1,4 @@
-"""The three ways a command ends early, each with its exit code."""
+"""The ways a command ends early, each with its exit code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ class IsograftError(Exception):
 
 class LeakageError(IsograftError):
     """Refused: a figure would rest on images the model, or an ancestor of it, has seen (exit code 3)."""
+
+    exit_code = 3
+
+
+class AuditFailed(IsograftError):  # noqa: N818  (it says what happened)
+    """An audit found what `--fail-on` names (exit code 3)."""
 
     exit_code = 3
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS, classify, read_ahead
 from isograft.labeled import LabeledData, check_labels, given_data, own_test_split
 from isograft.predictions import answers, further_columns, table_bytes
+from isograft.run import whole_folder
 from isograft.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     metrics = _described(model, data, leaked, settings) | score(labels, p, classes, data.manifest.groups())
     table = _predictions(data, p, classes, leaked)
     page = _page(model, data, metrics, labels, p, classes)
-    with _whole_folder(out) as folder:
+    with whole_folder(out) as folder:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
         for name in ("predictions.parquet", "predictions.csv"):
             (folder / name).write_bytes(table_bytes(table, Path(name)))
@@ -195,18 +194,3 @@ def _history(path: Path) -> dict[str, Sequence[Any]] | None:
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     return {name: [row.get(name) for row in rows] for name in rows[0] if name} if rows else None
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears under its name complete or not at all: written beside, then renamed."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        yield partial
-        partial.rename(out)
-    except OSError as error:
-        raise IsograftError(f"cannot write {out}: {error.strerror or error}; free some space or choose another --out") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -212,3 +212,18 @@ def _remove_if_bare(path: Path) -> None:
             for name in _OWN_NAMES:
                 (path / name).unlink(missing_ok=True)
             path.rmdir()
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder that appears under its name complete or not at all: written beside, then renamed."""
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        partial.rename(out)
+    except OSError as error:
+        raise IsograftError(f"cannot write {out}: {error.strerror or error}; free some space or choose another --out") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -197,6 +197,40 @@ class PredictSettings(Settings):
         return self
 
 
+AUDIT_KINDS = ("leak", "conflict", "duplicate", "corrupt", "shortcut", "unusual", "classes")
+"""What an audit can find, as `--fail-on` names it."""
+
+
+class AuditSettings(Settings):
+    """Look at images before training: broken files, copies, leaks between data sets or into a model, shortcuts."""
+
+    data: tuple[str, ...] = Field(
+        min_length=1, description="Manifests, folders or CSVs; what they share is looked for too.", json_schema_extra=POSITIONAL
+    )
+    model: Path | None = Field(None, description="A model folder: which of the images has it, or an ancestor of it, seen?")
+    out: Path | None = Field(None, description="The folder to write: audit.html and audit.json; without it the findings are only printed.")
+    fail_on: str | None = Field(None, description=f"Leave with exit code 3 if one of these is found: {', '.join(AUDIT_KINDS)}.")
+    cache_dir: Path | None = Field(None, description="Folder for decoded images, safe to delete [default: ~/.cache/isograft].")
+    threads: int | None = Field(None, ge=1, description="Threads for decoding [default: one per core].")
+
+    @property
+    def fail_kinds(self) -> frozenset[str]:
+        """The kinds that `--fail-on` names."""
+        return frozenset(kind.strip() for kind in (self.fail_on or "").split(",") if kind.strip())
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> AuditSettings:
+        if self.fail_on is not None and not self.fail_kinds:
+            raise ValueError(f"--fail-on names nothing; name one or several of {', '.join(AUDIT_KINDS)}, separated by commas")
+        for kind in sorted(self.fail_kinds):
+            if kind not in AUDIT_KINDS:
+                raise ValueError(f"--fail-on {kind} is nothing an audit finds; it finds {', '.join(AUDIT_KINDS)}")
+        twice = [one for one in self.data if self.data.count(one) > 1]
+        if twice:
+            raise ValueError(f"DATA names {twice[0]} twice; name each data set once")
+        return self
+
+
 class StudySettings(Settings):
     """Compare starts, pools and chains on your tasks, over label budgets and splits, with a verdict."""
 

@@ -131,6 +131,7 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb("ingest", s.IngestSettings, "isograft.data.ingest:ingest", "isograft.data.manifest:Manifest", "The manifest written."),
+        Verb("audit", s.AuditSettings, "isograft.audit.audit:audit", "builtins:dict[str, Any]", "The findings, as in audit.json."),
         Verb("pretrain", s.PretrainSettings, "isograft.train.pretrain:pretrain", "isograft.model:Model", "The model written."),
         Verb("finetune", s.FinetuneSettings, "isograft.train.finetune:finetune", "isograft.model:Model", "The classifier written."),
         Verb("evaluate", s.EvaluateSettings, "isograft.evaluate:evaluate", "builtins:dict[str, Any]", "The metrics, as in metrics.json."),

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +55,14 @@ class _Stage(NamedTuple):
 _START = 12
 _NEEDED = 0.9
 _STAGES = (_Stage(20, (), 0.75), _Stage(20, (0.02,), 0.87), _Stage(28, (0.02, 0.01, 0.005), CONFIRMED))
+
+
+def picture(image: NDArray[np.uint8]) -> Pictures:
+    """The grey picture of an image: uint8 (H, W, 3) RGB to uint8 (64, 64), by way of at most 256 x 256 samples, as a thumbnail is made."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if max(grey.shape) > 4 * SIDE:
+        grey = cv2.resize(grey, (4 * SIDE, 4 * SIDE), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[no-any-return]
 
 
 def cropped_copies(ones: Pictures, others: Pictures | None = None) -> tuple[Rows, Rows, NDArray[np.float32]]:

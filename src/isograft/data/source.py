@@ -46,21 +46,34 @@ def open_data(data: str, settings: DataSettings, need_labels: bool) -> Manifest:
     Raises:
         IsograftError: DATA does not exist, does not match its CSV, or leaves no usable image.
     """
+    everything = open_everything(data, settings)
+    manifest = everything.usable()
+    if not len(manifest):
+        why = f"none of its {len(everything)} images can be used" if len(everything) else f'--where "{settings.where}" holds for no image'
+        raise IsograftError(f"{data}: {why}")
+    return _labeled(manifest, data) if need_labels else manifest
+
+
+def open_everything(data: str, settings: DataSettings) -> Manifest:
+    """All rows of DATA, those whose image cannot be used among them; they are told of.
+
+    Args:
+        data: As for `open_data`.
+        settings: As for `open_data`.
+
+    Raises:
+        IsograftError: DATA does not exist, or does not match its CSV.
+    """
     path = Path(data).expanduser()
     if not path.exists():
         raise IsograftError(f"{data} does not exist; DATA is a manifest (.parquet), a folder of images or a CSV")
     if isinstance(settings, FinetuneSettings) and settings.data != data == settings.val:
         settings = _for_validation(path, settings)
-    if path.suffix.lower() == ".parquet":
-        manifest = _from_manifest(path, settings)
-        report_unusable(manifest)
-    else:
-        manifest = _on_the_fly(path, settings)
-    everything, manifest = manifest, manifest.usable()
-    if not len(manifest):
-        why = f"none of its {len(everything)} images can be used" if len(everything) else f'--where "{settings.where}" holds for no image'
-        raise IsograftError(f"{data}: {why}")
-    return _labeled(manifest, data) if need_labels else manifest
+    if path.suffix.lower() != ".parquet":
+        return _on_the_fly(path, settings)
+    manifest = _from_manifest(path, settings)
+    report_unusable(manifest)
+    return manifest
 
 
 def _from_manifest(path: Path, settings: DataSettings) -> Manifest:

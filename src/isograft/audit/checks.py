@@ -1,0 +1,161 @@
+"""The checks of one data set by itself: files, copies and their labels, splits, unusual images, classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isograft.audit.findings import Finding, Level
+from isograft.audit.survey import Survey, listed
+from isograft.lineage import SAME_GROUP
+
+FEW_IMAGES = 10
+FEW_GROUPS = 5
+_UNUSUAL = 6.0
+_LISTED = 1000
+
+
+def files(one: Survey) -> Iterator[Finding]:
+    """Files that could not be used at ingest, or no longer can."""
+    bad = one.everything.frame.filter(pl.col("status") != "ok")
+    if len(bad):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(bad["status"]).items()))
+        told = f"{len(bad):,} of {len(one.everything):,} files cannot be used ({kinds}); mend or delete them: they are never trained on."
+        yield Finding("corrupt", "bad", one.name, told, len(bad), bad.select("uri", "status", "reason").head(_LISTED))
+    if one.changed:
+        told = f"{len(one.changed):,} files are no longer what they were when they were ingested; ingest the data again"
+        table = pl.DataFrame({"reason": one.changed[:_LISTED]})
+        yield Finding("corrupt", "bad", one.name, f"{told}: {listed(one.changed)}.", len(one.changed), table)
+
+
+def copies_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Finding]:
+    """Copies of an image in the same data set, and those whose labels differ.
+
+    Args:
+        one: The data set.
+        number: Its number in the audit.
+        pairs: What `isograft.audit.copies.copies` found.
+    """
+    if not len(pairs):
+        return
+    table = described(one, one, pairs)
+    apart = (table["group"].ne_missing(table["other_group"]) | table["group"].is_null()).to_numpy()
+    told = f"{len(pairs):,} pairs of images show the same picture ({reasons(pairs)})"
+    if apart.any():
+        told += f"; {apart.sum():,} of them are not known to be of one patient: no split made here parts them, but give them one group"
+    order = np.argsort(~apart, kind="stable")  # what nobody knew of comes first
+    level: Level = "warning" if apart.any() else "note"
+    yield Finding("duplicate", level, one.name, f"{told}.", len(pairs), table[order], _places(number, number, pairs[order]))
+    differ = disagree(table)
+    if differ.any():
+        told = f"{differ.sum():,} pairs of images show the same picture but have different labels; find out which label is right."
+        chosen = pairs.filter(differ)
+        yield Finding("conflict", "bad", one.name, told, len(chosen), table.filter(differ), _places(number, number, chosen))
+
+
+def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Finding]:
+    """Copies and groups on both sides of the data set's own splits.
+
+    Args:
+        one: The data set.
+        number: Its number in the audit.
+        pairs: What `isograft.audit.copies.copies` found.
+    """
+    split = one.manifest.frame["split"]
+    if split.drop_nulls().n_unique() < 2:
+        return
+    sides = split.to_numpy()
+    crossing = [bool(sides[a] and sides[b] and sides[a] != sides[b]) for a, b in pairs.select("row", "other").rows()]
+    chosen = pairs.filter(pl.Series(crossing, dtype=pl.Boolean))
+    if len(chosen):
+        told = f"{len(chosen):,} pairs of copies stand in two different splits; put each pair into one split, or delete one of the two."
+        yield Finding("leak", "bad", one.name, told, len(chosen), described(one, one, chosen), _places(number, number, chosen))
+    known = one.manifest.frame.filter(pl.col("group").is_not_null() & pl.col("split").is_not_null())
+    groups = known.group_by("group").agg(pl.col("split").unique().sort(), images=pl.len()).sort("group")
+    both = groups.filter(pl.col("split").list.len() > 1)
+    if len(both):
+        told = (
+            f"{len(both):,} of {known['group'].n_unique():,} groups (patients, lesions) have images in more than one split, "
+            f"{both['images'].sum():,} images in all; split by group, as isograft finetune does where no split is given."
+        )
+        hidden = both.select(pl.col("split").list.join(", "), "images", reason=pl.lit(SAME_GROUP)).head(_LISTED)
+        yield Finding("leak", "bad", one.name, told, len(both), hidden)
+
+
+def unusual(one: Survey) -> Iterator[Finding]:
+    """Images whose size, shape, brightness or contrast is far from that of the others (robust z-score above 6)."""
+    frame = one.manifest.frame
+    width, height = frame["width"].cast(float).to_numpy(), frame["height"].cast(float).to_numpy()
+    measured = {
+        "size": np.log(width * height),
+        "aspect ratio": np.log(width / height),
+        "brightness": one.brightness.astype(float),
+        "contrast": one.contrast.astype(float),
+    }
+    blank = one.contrast < 1
+    if blank.any():
+        table = frame.filter(blank).select("uri").head(_LISTED)
+        told = f"{blank.sum():,} images are of one colour; look at them, and delete what shows nothing."
+        yield Finding("unusual", "warning", one.name, told, int(blank.sum()), table)
+    for name, values in measured.items():
+        far = _far(values) & ~blank
+        if far.any():
+            table = frame.filter(far).select("uri", "width", "height").with_columns(value=pl.Series(np.round(values[far], 3))).head(_LISTED)
+            told = f"{far.sum():,} images have an unusual {name}; look at them."
+            yield Finding("unusual", "note", one.name, told, int(far.sum()), table)
+
+
+def classes(one: Survey) -> Iterator[Finding]:
+    """How many images and groups each class has, and what is too little."""
+    labeled = one.manifest.frame.filter(pl.col("label").is_not_null())
+    if not len(labeled):
+        return
+    groups = pl.Series("owner", one.manifest.groups(), dtype=pl.String)
+    counts = (
+        one.manifest.frame.with_columns(groups).filter(pl.col("label").is_not_null())
+        .group_by("label").agg(images=pl.len(), groups=pl.col("owner").n_unique()).sort("images", "label", descending=[True, False])
+    )  # fmt: skip
+    shown = ", ".join(f"{label} {images:,}" for label, images in counts.select("label", "images").head(12).rows())
+    told = f"{len(labeled):,} labeled images of {len(counts):,} classes: {shown}{' and others' if len(counts) > 12 else ''}"
+    few = counts.filter((pl.col("images") < FEW_IMAGES) | (pl.col("groups") < FEW_GROUPS))["label"].to_list()
+    if few:
+        told += f"; of {listed(few)} there are fewer than {FEW_IMAGES} images or {FEW_GROUPS} groups, too few to test anything"
+    if len(counts) == 1:
+        told += "; there is nothing to tell apart"
+    unlabeled = len(one.manifest) - len(labeled)
+    if unlabeled:
+        told += f"; {unlabeled:,} images have no label"
+    level: Level = "warning" if few or len(counts) == 1 else "note"
+    yield Finding("classes", level, one.name, f"{told}.", len(counts), counts)
+
+
+def described(one: Survey, other: Survey, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with their uris, labels and groups, for machines."""
+    mine = one.manifest.frame[pairs["row"]].select("uri", "label", "group")
+    theirs = other.manifest.frame[pairs["other"]].select(pl.col("uri", "label", "group").name.prefix("other_"))
+    return pl.concat([mine, theirs, pairs.select("reason", "correlation")], how="horizontal")
+
+
+def disagree(table: pl.DataFrame) -> pl.Series:
+    """Which pairs of a table that `described` made have two labels: Boolean (N,)."""
+    return table["label"].is_not_null() & table["other_label"].is_not_null() & (table["label"] != table["other_label"])
+
+
+def reasons(found: pl.DataFrame) -> str:
+    """How many of each reason, for a sentence."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(Counter(found["reason"]).items()))
+
+
+def _places(number: int, other: int, pairs: pl.DataFrame) -> list[tuple[int, int, int, int]]:
+    return [(number, row, other, column) for row, column in pairs.select("row", "other").rows()]
+
+
+def _far(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values are more than six robust standard deviations (1.4826 x median absolute deviation) from the median."""
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle))
+    return np.abs(values - middle) > _UNUSUAL * spread if spread > 0 else np.zeros(len(values), dtype=bool)

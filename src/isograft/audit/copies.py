@@ -1,0 +1,85 @@
+"""Copies inside a data set and between two: the same pixels, or the same picture confirmed on its pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isograft.audit.survey import Survey
+from isograft.data.crops import CONFIRMED, MOST_COMPARISONS, correlations, cropped_copies
+from isograft.data.duplicates import near_duplicates
+from isograft.lineage import SAME_PICTURE, SAME_PIXELS
+
+COPIES: dict[str, Any] = {"row": pl.Int64, "other": pl.Int64, "reason": pl.String, "correlation": pl.Float32}
+"""Rows of the one and of the other data set that show one picture; the correlation of their pixels, 1 where all are equal."""
+
+Rows = NDArray[np.int64]
+
+
+def copies(one: Survey, other: Survey | None = None) -> pl.DataFrame:
+    """Pairs of images that show the same picture: a table of `COPIES`, sorted.
+
+    Of several images with the same pixels the first stands for all: each of the others is paired with it, and near-duplicates are
+    looked for among the first ones.
+
+    Args:
+        one: A data set.
+        other: Another; None looks inside the first, each pair once, the smaller row first.
+    """
+    mine = one.manifest.frame["pixel_hash"].to_list()
+    theirs = mine if other is None else other.manifest.frame["pixel_hash"].to_list()
+    first = _first(mine)
+    leaders = np.array(sorted(first.values()), np.int64)
+    known = first if other is None else _first(theirs)
+    if other is None:
+        same = [(known[pixels], row) for row, pixels in enumerate(mine) if known[pixels] != row]
+    else:
+        same = [(row, known[pixels]) for row, pixels in enumerate(mine) if pixels in known]
+    equal = pl.DataFrame(same, schema={"row": pl.Int64, "other": pl.Int64}, orient="row")
+    equal = equal.with_columns(reason=pl.lit(SAME_PIXELS), correlation=pl.lit(1.0))
+    if other is None:
+        rows, theirs_rows, values = _near(one, leaders, None, None)
+    else:
+        rows, theirs_rows, values = _near(one, leaders, other, np.array(sorted(known.values()), np.int64))
+        unequal = np.array([mine[row] != theirs[place] for row, place in zip(rows, theirs_rows, strict=True)], dtype=bool)
+        rows, theirs_rows, values = rows[unequal], theirs_rows[unequal], values[unequal]
+    near = pl.DataFrame({"row": rows, "other": theirs_rows, "correlation": values}).with_columns(reason=pl.lit(SAME_PICTURE))
+    columns = [pl.col(name).cast(kind) for name, kind in COPIES.items()]
+    return pl.concat([equal.select(columns), near.select(columns)]).sort("row", "other")
+
+
+def crops_searched(one: Survey, other: Survey | None = None) -> bool:
+    """Whether there are few enough images to look for cropped copies too."""
+    return len(one.manifest) * len((other or one).manifest) <= MOST_COMPARISONS
+
+
+def _near(one: Survey, mine: Rows, other: Survey | None, theirs: Rows | None) -> tuple[Rows, Rows, NDArray[np.float32]]:
+    """Pairs that show the same picture, with the correlation of their pixels; rows of the data sets."""
+    second, columns_of = (one, mine) if other is None or theirs is None else (other, theirs)
+    ours = one.manifest.frame[mine]
+    found = list(near_duplicates(ours, None if other is None else second.manifest.frame[columns_of]))
+    rows, columns = (np.concatenate([np.empty(0, np.int64), *(pair[side] for pair in found)]) for side in (0, 1))
+    pairs = np.unique(np.stack([rows, columns], axis=1), axis=0)
+    rows, columns = mine[pairs[:, 0]], columns_of[pairs[:, 1]]
+    forth = correlations(one.pictures[rows], second.pictures[columns])
+    back = correlations(second.pictures[columns], one.pictures[rows])
+    values = np.maximum(forth, back)
+    kept = values >= CONFIRMED
+    rows, columns, values = rows[kept], columns[kept], values[kept]
+    if crops_searched(one, other):
+        cut = cropped_copies(one.pictures[mine], None if other is None else second.pictures[columns_of])
+        rows, columns = np.concatenate([rows, mine[cut[0]]]), np.concatenate([columns, columns_of[cut[1]]])
+        values = np.concatenate([values, cut[2]])
+    order = np.lexsort((-values, columns, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    first = np.ones(len(rows), dtype=bool)
+    first[1:] = (np.diff(rows) != 0) | (np.diff(columns) != 0)
+    return rows[first], columns[first], values[first]
+
+
+def _first(hashes: list[str]) -> dict[str, int]:
+    """The first row of each hash."""
+    return {pixels: row for row, pixels in reversed(list(enumerate(hashes)))}
