@@ -122,8 +122,11 @@ def _plain(value: Any, field: FieldInfo | None) -> Any:
         if value.path is None:
             raise IsograftError("this manifest is only in memory; write it first with manifest.write('name.parquet')")
         value = str(value.path)
-    if field is not None and repeatable(field) and isinstance(value, str):
-        return (value,)
+    if field is not None and repeatable(field):
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list | tuple):
+            return tuple(_plain(one, None) for one in value)
     return value
 
 

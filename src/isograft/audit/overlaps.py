@@ -60,7 +60,7 @@ def seen_by(model: Model, one: Survey) -> Iterator[Finding]:
         yield Finding("leak", "note", where, told)
         return
     told = (
-        f"{len(found):,} of {len(one.manifest):,} images were seen by the model {model.folder.name} or an ancestor of it ({reasons(found)}); "
-        "leave them out of any test of it."
+        f"{len(found):,} of {len(one.manifest):,} images were seen by the model {model.folder.name} or an ancestor of it "
+        f"({reasons(found)}); leave them out of any test of it."
     )
     yield Finding("leak", "bad", where, told, len(found), found.drop("row"))
