@@ -75,3 +75,8 @@ def test_the_benchmark_of_a_studys_overhead_counts_every_second_outside_a_job(ph
 @pytest.mark.parametrize("script", ["label_efficiency.py", "recipe.py"])
 def test_a_long_benchmark_explains_itself(script: str) -> None:
     assert "--out" in run(script, "--help")
+
+
+def test_the_benchmark_of_near_duplicates_finds_what_it_planted(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in run("duplicates.py", "--images", "500", "2000").splitlines()]
+    assert [line["planted_found"] for line in lines[:2]] == [1.0, 1.0] and lines[1]["images"] == 2000
