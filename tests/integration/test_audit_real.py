@@ -1,4 +1,4 @@
-"""On real dermoscopy: planted copies are found, distinct lesions are not taken for copies, and lesions on both sides of a split are told."""
+"""On real dermoscopy: planted copies are found, other lesions are not taken for copies, and lesions on both sides of a split are told."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from isograft._version import __version__
 from isograft.audit import checks, overlaps
 from isograft.audit.copies import copies, crops_searched
 from isograft.audit.findings import TITLES, Finding
+from isograft.audit.shortcuts import shortcuts
 from isograft.audit.survey import Survey, survey
 from isograft.data.decode import core_count
 from isograft.data.places import short_name
@@ -102,6 +103,7 @@ def _findings(surveys: list[Survey], model: Model | None) -> Iterator[Finding]:
         yield from checks.splits_inside(one, number, pairs)
         yield from checks.unusual(one)
         yield from checks.classes(one)
+        yield from shortcuts(one)
         if model is not None:
             yield from overlaps.seen_by(model, one)
     for (first, one), (second, other) in combinations(enumerate(surveys), 2):

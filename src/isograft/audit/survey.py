@@ -18,6 +18,7 @@ from isograft.data.decode import quiet_opencv
 from isograft.data.hashing import pixel_hash
 from isograft.data.manifest import Manifest
 from isograft.data.readers import ReadError, to_rgb8
+from isograft.data.shortcuts import FILE, file_facts, measure
 
 _CHUNK = 16
 _LARGEST = 1 << 40
@@ -35,6 +36,7 @@ class Survey:
         brightness: float32 (N,), mean grey value in [0, 255].
         contrast: float32 (N,), standard deviation of the grey value.
         changed: Sentences about images that can no longer be read or are no longer those of the manifest.
+        features: float32 (N, D) by shortcut probe; empty where no image has a label.
     """
 
     name: str
@@ -44,10 +46,12 @@ class Survey:
     brightness: NDArray[np.float32]
     contrast: NDArray[np.float32]
     changed: list[str]
+    features: dict[str, NDArray[np.float32]]
 
 
 class _Seen(NamedTuple):
     picture: NDArray[np.uint8]
+    features: dict[str, NDArray[np.float32]]
     problem: str | None
 
 
@@ -61,14 +65,19 @@ def survey(name: str, everything: Manifest, threads: int) -> Survey:
     """
     manifest = everything.usable()
     places, hashes = manifest.addresses(), manifest.frame["pixel_hash"].to_list()
+    sizes = manifest.frame.select("width", "height", "channels", "bits").rows()
+    probed = bool(manifest.classes())
+    features: dict[str, list[NDArray[np.float32]]] = {}
     pictures = np.zeros((len(manifest), SIDE, SIDE), np.uint8)
     problems: dict[int, str] = {}
     chunks = [range(begin, min(begin + _CHUNK, len(places))) for begin in range(0, len(places), _CHUNK)]
     with quiet_opencv(), ThreadPoolExecutor(threads) as pool, console.Progress(len(places), f"Looking at {name}") as progress:
-        looked = pool.map(lambda rows: [_look(places[row], hashes[row]) for row in rows], chunks)
+        looked = pool.map(lambda rows: [_look(places[row], hashes[row], sizes[row], probed) for row in rows], chunks)
         for rows, several in zip(chunks, looked, strict=True):
             for row, seen in zip(rows, several, strict=True):
                 pictures[row] = seen.picture
+                for probe, values in seen.features.items():
+                    features.setdefault(probe, []).append(values)
                 if seen.problem:
                     problems[row] = seen.problem
             progress.advance(len(rows))
@@ -79,7 +88,14 @@ def survey(name: str, everything: Manifest, threads: int) -> Survey:
     squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64) / SIDE**2
     contrast = np.sqrt(np.maximum(squares - mean**2, 0))
     return Survey(
-        name, everything, manifest.select(kept), pictures[kept], mean.astype(np.float32), contrast.astype(np.float32), [*problems.values()]
+        name,
+        everything,
+        manifest.select(kept),
+        pictures[kept],
+        mean.astype(np.float32),
+        contrast.astype(np.float32),
+        [*problems.values()],
+        {probe: np.stack(values) for probe, values in features.items()},
     )
 
 
@@ -89,11 +105,14 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _look(place: Address, expected: str) -> _Seen:
+def _look(place: Address, expected: str, size: tuple[int, int, int, int], probed: bool) -> _Seen:
+    blank = np.zeros((SIDE, SIDE), np.uint8)
     try:
         decoded = read(place, _LARGEST)
     except ReadError as error:
-        return _Seen(np.zeros((SIDE, SIDE), np.uint8), f"{place.name} cannot be read any more: {error.reason}")
+        return _Seen(blank, {}, f"{place.name} cannot be read any more: {error.reason}")
     if pixel_hash(decoded.array) != expected:
-        return _Seen(np.zeros((SIDE, SIDE), np.uint8), f"{place.name} is no longer the image it was when it was ingested")
-    return _Seen(picture(to_rgb8(decoded.array)), None)
+        return _Seen(blank, {}, f"{place.name} is no longer the image it was when it was ingested")
+    image = to_rgb8(decoded.array)
+    features = measure(image) | {FILE: file_facts(place, *size)} if probed else {}
+    return _Seen(picture(image), features, None)
