@@ -66,7 +66,7 @@ def audit(
         data: Manifests, folders or CSVs; what they share is looked for too.
         model: Model folder: find the images that it, or an ancestor of it, has seen.
         out: The folder to write: audit.html and audit.json; without it the findings are only printed.
-        fail_on: Leave with exit code 3 if one of these is found, separated by commas: leak, conflict, duplicate, corrupt, shortcut, unusual, classes.
+        fail_on: Exit code 3 if one of these is found: leak,conflict,duplicate,corrupt,shortcut,unusual,classes.
         cache_dir: Folder for decoded images, safe to delete [default: ~/.cache/isograft].
         threads: Threads for decoding [default: one per core].
 

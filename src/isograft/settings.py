@@ -209,9 +209,7 @@ class AuditSettings(Settings):
     )
     model: Path | None = Field(None, description="Model folder: find the images that it, or an ancestor of it, has seen.")
     out: Path | None = Field(None, description="The folder to write: audit.html and audit.json; without it the findings are only printed.")
-    fail_on: str | None = Field(
-        None, description=f"Leave with exit code 3 if one of these is found, separated by commas: {', '.join(AUDIT_KINDS)}."
-    )
+    fail_on: str | None = Field(None, description=f"Exit code 3 if one of these is found: {','.join(AUDIT_KINDS)}.")
     cache_dir: Path | None = Field(None, description="Folder for decoded images, safe to delete [default: ~/.cache/isograft].")
     threads: int | None = Field(None, ge=1, description="Threads for decoding [default: one per core].")
 
