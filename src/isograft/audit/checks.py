@@ -44,7 +44,7 @@ def copies_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
         return
     table = described(one, one, pairs)
     apart = (table["group"].ne_missing(table["other_group"]) | table["group"].is_null()).to_numpy()
-    told = f"{len(pairs):,} pairs of images show the same picture ({reasons(pairs)})"
+    told = f"{_pairs(len(pairs))} the same picture ({reasons(pairs)})"
     if apart.any():
         told += f"; {apart.sum():,} of them are not known to be of one patient: no split made here parts them, but give them one group"
     order = np.argsort(~apart, kind="stable")  # what nobody knew of comes first
@@ -52,7 +52,7 @@ def copies_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
     yield Finding("duplicate", level, one.name, f"{told}.", len(pairs), table[order], _places(number, number, pairs[order]))
     differ = disagree(table)
     if differ.any():
-        told = f"{differ.sum():,} pairs of images show the same picture but have different labels; find out which label is right."
+        told = f"{_pairs(int(differ.sum()))} the same picture under different labels; find out which label is right."
         chosen = pairs.filter(differ)
         yield Finding("conflict", "bad", one.name, told, len(chosen), table.filter(differ), _places(number, number, chosen))
 
@@ -72,7 +72,7 @@ def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
     crossing = [bool(sides[a] and sides[b] and sides[a] != sides[b]) for a, b in pairs.select("row", "other").rows()]
     chosen = pairs.filter(pl.Series(crossing, dtype=pl.Boolean))
     if len(chosen):
-        told = f"{len(chosen):,} pairs of copies stand in two different splits; put each pair into one split, or delete one of the two."
+        told = f"{_pairs(len(chosen))} the same picture in two different splits; put each pair into one split, or delete one of the two."
         yield Finding("leak", "bad", one.name, told, len(chosen), described(one, one, chosen), _places(number, number, chosen))
     known = one.manifest.frame.filter(pl.col("group").is_not_null() & pl.col("split").is_not_null())
     groups = known.group_by("group").agg(pl.col("split").unique().sort(), images=pl.len()).sort("group")
@@ -148,6 +148,10 @@ def disagree(table: pl.DataFrame) -> pl.Series:
 def reasons(found: pl.DataFrame) -> str:
     """How many of each reason, for a sentence."""
     return ", ".join(f"{count:,} {reason}" for reason, count in sorted(Counter(found["reason"]).items()))
+
+
+def _pairs(count: int) -> str:
+    return "1 pair of images shows" if count == 1 else f"{count:,} pairs of images show"
 
 
 def _places(number: int, other: int, pairs: pl.DataFrame) -> list[tuple[int, int, int, int]]:

@@ -67,7 +67,7 @@ def test_a_patient_and_a_copy_on_both_sides_of_a_split_are_leaks(lesions: Path, 
     record = isograft.audit([data])
     leaks = found(record, "leak", "bad")
     assert [one["count"] for one in leaks] == [1, 3]
-    assert "1 pairs of copies stand in two different splits" in leaks[0]["sentence"]
+    assert "1 pair of images shows the same picture in two different splits" in leaks[0]["sentence"]
     assert "3 of 22 groups (patients, lesions) have images in more than one split, 6 images in all" in leaks[1]["sentence"]
 
 
