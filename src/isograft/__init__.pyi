@@ -27,6 +27,10 @@ def ingest(
     allow_missing: bool = False,
     max_megapixels: float = 200.0,
     threads: int | None = None,
+    tile_size: int = 256,
+    microns_per_pixel: float = 0.5,
+    tissue: float = 0.5,
+    slide_resolution: float | None = None,
 ) -> Manifest:
     """Decode every image once and write a manifest: one row per image, good or bad.
 
@@ -43,6 +47,10 @@ def ingest(
         allow_missing: Go on when CSV and files do not match one to one; what is missing is still listed.
         max_megapixels: Larger images are recorded as too_large and not decoded.
         threads: Decoding threads [default: one per core].
+        tile_size: Slides: side of a tile in pixels.
+        microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
+        tissue: Slides: least share of tissue in a tile.
+        slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
 
     Returns:
         The manifest written.
@@ -247,16 +255,28 @@ def predict(
     path_column: str | None = None,
     where: str | None = None,
     threads: int | None = None,
+    pool_by: str | None = None,
+    top_k: int | None = None,
+    tile_size: int = 256,
+    microns_per_pixel: float = 0.5,
+    tissue: float = 0.5,
+    slide_resolution: float | None = None,
 ) -> DataFrame:
     """Classify images: one row per input, whatever its state.
 
     Args:
         model: The model folder.
-        input: An image file, a folder, a CSV or a manifest.
+        input: An image file, a slide, a folder, a CSV or a manifest.
         out: The table to write, ending in .csv or .parquet.
         path_column: Column naming the file, when INPUT is a CSV [default: found].
         where: Use only rows for which this holds, for example "sex == 'female'".
         threads: Threads for decoding [default: one per core].
+        pool_by: One answer for all images with one value of this column, for example file or group.
+        top_k: With --pool-by: per class, average the K images most sure of it [default: all].
+        tile_size: Slides: side of a tile in pixels.
+        microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
+        tissue: Slides: least share of tissue in a tile.
+        slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
 
     Returns:
         The table written: one row per input.

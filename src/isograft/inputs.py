@@ -11,6 +11,7 @@ import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
+from isograft.data.containers import parts_or_reason
 from isograft.data.files import Listing, find_images
 from isograft.data.manifest import Manifest, encode_uri
 from isograft.data.named import NamedFiles, read_named
@@ -26,9 +27,9 @@ class Inputs:
 
     Attributes:
         uris: N names as the user gave them: relative to the folder, as in the CSV, or as in the manifest.
-        places: Where the N images lie; None where a name fits no file or several.
+        places: Where the N images lie; None where a name fits no file or several, or the file is known to be of no use.
         problems: Row to (status, reason) where the place is None.
-        further: N rows of columns to keep beside the answers; their names may clash with ours.
+        further: N rows of columns to keep beside the answers; their names may clash with ours. Of files with several images, the `file`.
     """
 
     uris: list[str]
@@ -66,8 +67,20 @@ def _from_files(path: Path, settings: PredictSettings) -> Inputs:
     if listing.others:
         endings = sorted({Path(other).suffix or "no ending" for other in listing.others})[:5]
         console.say(f"{len(listing.others):,} files of {path} are not images by their names ({', '.join(endings)}) and are passed over")
-    uris = [encode_uri(image.relative) for image in listing.images]
-    return Inputs(uris, [Address(image.path) for image in listing.images], {}, pl.DataFrame())
+    uris: list[str] = []
+    places: list[Address | None] = []
+    problems: dict[int, tuple[str, str]] = {}
+    files: list[str] = []
+    for image in listing.images:
+        several, reason = parts_or_reason(image.path, settings)
+        for one in several:
+            if reason is not None:
+                problems[len(uris)] = (reason.status, reason.reason)
+            uris.append(encode_uri(image.relative) + (f"#{encode_uri(one.part)}" if one.part else ""))
+            places.append(None if reason is not None else Address(image.path, one.part))
+            files.append(image.relative)
+    further = pl.DataFrame({"file": files}) if len(set(files)) < len(files) else pl.DataFrame()
+    return Inputs(uris, places, problems, further)
 
 
 def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:

@@ -14,7 +14,7 @@ from isograft.data.address import Address
 from isograft.errors import IsograftError
 from isograft.inference import Picture, Row, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
-from isograft.predictions import answers, further_columns, table_bytes
+from isograft.predictions import answers, further_columns, pooled, table_bytes
 from isograft.run import write_atomic
 from isograft.settings import PredictSettings
 
@@ -32,7 +32,8 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
 
     Returns:
         The table written: `id` (first 16 digits of the pixels' SHA-256), `uri`, `status`, `reason`, `predicted`,
-        one `p_<class>` float64 per class, then the further columns of an input table.
+        one `p_<class>` float64 per class, then the further columns of an input table. With `--pool-by` one row per value of that column:
+        see `isograft.predictions.pooled`.
 
     Raises:
         IsograftError: The model is no classifier, the input names no image, or the output exists already or cannot be written.
@@ -49,13 +50,15 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     parts = list(_parts(model, list(classes), inputs, settings.threads or os.cpu_count() or 1))
     table = pl.concat(parts)
     table = pl.concat([table, further_columns(inputs.further, (), table.columns)], how="horizontal")
-    write_atomic(settings.out, table_bytes(table, settings.out))
+    answered = table if settings.pool_by is None else pooled(table, settings.pool_by, classes, settings.top_k)
+    write_atomic(settings.out, table_bytes(answered, settings.out))
     bad = table.filter(pl.col("status") != "ok")
     if len(bad):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(bad["status"].value_counts().rows()))
         console.warn(f"{len(bad):,} of {len(table):,} inputs have no answer ({kinds}); the columns status and reason say why")
-    console.say(f"{len(table) - len(bad):,} images classified; written to {settings.out}")
-    return table
+    together = "" if settings.pool_by is None else f", {len(answered):,} answers by {settings.pool_by}"
+    console.say(f"{len(table) - len(bad):,} images classified{together}; written to {settings.out}")
+    return answered
 
 
 def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int) -> Iterator[pl.DataFrame]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft import console
+from isograft.errors import IsograftError
 
 
 def answers(rows: Sequence[npt.NDArray[np.float64] | None], classes: Sequence[str]) -> pl.DataFrame:
@@ -28,6 +29,34 @@ def answers(rows: Sequence[npt.NDArray[np.float64] | None], classes: Sequence[st
         f"p_{name}": pl.Series([None if row is None else float(row[k]) for row in rows], dtype=pl.Float64) for k, name in enumerate(classes)
     }
     return pl.DataFrame({"predicted": pl.Series(predicted, dtype=pl.String), **columns})
+
+
+def pooled(table: pl.DataFrame, column: str, classes: Sequence[str], top_k: int | None = None) -> pl.DataFrame:
+    """One answer for all images that share a value of a column: the tiles of a slide, the frames of a series, the images of a patient.
+
+    Args:
+        table: What `predict` would write: a row per image.
+        column: The column whose equal values belong together.
+        classes: K class names.
+        top_k: Average, class by class, only the so many images with the highest probability of it, and scale the averages to a sum of 1;
+            None averages all. A few tiles with a tumour are not outvoted by many without.
+
+    Returns:
+        A row per value, in order of first appearance: the column, `images` answered, `unanswered`, `predicted`, and `p_<class>`.
+
+    Raises:
+        IsograftError: There is no such column, or it is empty for an input.
+    """
+    if column not in table.columns:
+        raise IsograftError(f"--pool-by {column}: the inputs have no such column; they have {', '.join(table.columns)}")
+    if empty := table[column].null_count():
+        raise IsograftError(f"--pool-by {column}: {empty:,} of {len(table):,} inputs have no value there; fill it in, or use --where")
+    names = [f"p_{name}" for name in classes]
+    chosen = [pl.col(name).mean() if top_k is None else pl.col(name).drop_nulls().top_k(top_k).mean() for name in names]
+    counts = [pl.col(names[0]).count().alias("images"), pl.col(names[0]).null_count().alias("unanswered")]
+    means = table.group_by(column, maintain_order=True).agg(*counts, *chosen)
+    rows = [None if row[0] is None else np.array(row) / sum(row) for row in means.select(names).rows()]
+    return pl.concat([means.select(column, "images", "unanswered"), answers(rows, classes)], how="horizontal")
 
 
 def further_columns(frame: pl.DataFrame, ours: Iterable[str], taken: Iterable[str]) -> pl.DataFrame:

@@ -59,7 +59,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class IngestSettings(Settings):
+class TileSettings(Settings):
+    """How whole-slide images become tiles."""
+
+    tile_size: int = Field(256, ge=16, le=4096, description="Slides: side of a tile in pixels.")
+    microns_per_pixel: float = Field(0.5, gt=0, le=1000, description="Slides: resolution of the tiles in µm per pixel.")
+    tissue: float = Field(0.5, ge=0, le=1, description="Slides: least share of tissue in a tile.")
+    slide_resolution: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        None, description="Slides: µm per pixel of the finest level [default: as the slide states it]."
+    )
+
+
+class IngestSettings(TileSettings):
     """Decode every image once and write a manifest: one row per image, good or bad."""
 
     source: tuple[Path, ...] = Field(
@@ -180,15 +191,24 @@ class EvaluateSettings(DataSettings):
         return self
 
 
-class PredictSettings(Settings):
+class PredictSettings(TileSettings):
     """Classify images: one row per input, whatever its state."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
-    input: str = Field(description="An image file, a folder, a CSV or a manifest.", json_schema_extra=POSITIONAL)
+    input: str = Field(description="An image file, a slide, a folder, a CSV or a manifest.", json_schema_extra=POSITIONAL)
     out: Path = Field(description="The table to write, ending in .csv or .parquet.")
     path_column: str | None = Field(None, description="Column naming the file, when INPUT is a CSV [default: found].")
     where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")
     threads: int | None = Field(None, ge=1, description="Threads for decoding [default: one per core].")
+
+    pool_by: str | None = Field(None, description="One answer for all images with one value of this column, for example file or group.")
+    top_k: int | None = Field(None, ge=1, description="With --pool-by: per class, average the K images most sure of it [default: all].")
+
+    @model_validator(mode="after")
+    def _pooled(self) -> PredictSettings:
+        if self.top_k is not None and self.pool_by is None:
+            raise ValueError(f"--top-k {self.top_k} is about images answered together; name their column with --pool-by, for example file")
+        return self
 
     @model_validator(mode="after")
     def _table_format(self) -> PredictSettings:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from isograft.data.address import Address
-from isograft.data.readers import Pixels, read_image
-from isograft.settings import IngestSettings
+from isograft.data.readers import Pixels, ReadError, read_image
+from isograft.data.slides import is_slide, read_tile, tiles
+from isograft.settings import TileSettings
 
 
 class Part(NamedTuple):
@@ -23,14 +24,25 @@ class Part(NamedTuple):
     columns: Mapping[str, str | None] = {}
 
 
-def parts(file: str, settings: IngestSettings) -> list[Part]:
+def parts(file: str, settings: TileSettings) -> list[Part]:
     """The images a file holds, in a fixed order; one without a name for an ordinary image.
 
     Raises:
         ReadError: The file cannot be used.
         IsograftError: The file needs an option, or a package, that is not there.
     """
+    if is_slide(file):
+        name = PurePath(file).stem
+        return [Part(str(tile), {"group": name, "slide": name}) for tile in tiles(file, settings)]
     return [Part()]
+
+
+def parts_or_reason(file: str, settings: TileSettings) -> tuple[list[Part], ReadError | None]:
+    """The images of a file; of one that cannot be used one without a name, and why."""
+    try:
+        return parts(file, settings), None
+    except ReadError as error:
+        return [Part()], error
 
 
 def read(place: Address | Path | str, max_pixels: int) -> Pixels:
@@ -44,4 +56,6 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
         ReadError: The image cannot be used.
     """
     address = Address.of(place)
+    if address.part.startswith("x="):
+        return read_tile(address.file, address.part, max_pixels)
     return read_image(address.file, max_pixels)

@@ -36,6 +36,11 @@ class Facts(NamedTuple):
     status: str
     reason: str | None
 
+    @classmethod
+    def bad(cls, error: ReadError) -> Facts:
+        """An image that cannot be used."""
+        return cls(None, None, None, None, None, None, None, error.status, error.reason)
+
 
 def core_count() -> int:
     """Cores this process may use."""
@@ -100,7 +105,7 @@ def _decode_chunk(places: Sequence[Address | str], max_pixels: int, stop: thread
         try:
             rows.append(_decode_one(place, max_pixels, thumbnails[len(good)]))
         except ReadError as error:
-            rows.append(Facts(None, None, None, None, None, None, None, error.status, error.reason))
+            rows.append(Facts.bad(error))
             continue
         except Exception as error:
             error.add_note(f"while reading {place}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isograft.data.readers import IMAGE_SUFFIXES
+from isograft.data.slides import SLIDE_SUFFIXES
 from isograft.errors import IsograftError
 
 GENERIC_FOLDERS = frozenset(
@@ -62,7 +63,7 @@ def find_images(sources: Sequence[Path]) -> Listing:
         root = os.path.abspath(os.path.expanduser(source))
         before = len(taken)
         for path in _walk(root, entered) if Path(root).is_dir() else [_single(root)]:
-            if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES and path != root:
+            if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES | SLIDE_SUFFIXES and path != root:
                 others.append(path)
             elif path not in taken:
                 taken.add(path)

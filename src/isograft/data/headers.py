@@ -38,6 +38,7 @@ class Header:
         bits: Bits per stored sample.
         alpha: Whether some pixels may be transparent.
         pages: Number of pages (TIFF); 1 for all others.
+        pyramid: Whether it is a TIFF in tiles with smaller copies of itself: a slide.
     """
 
     width: int
@@ -47,6 +48,7 @@ class Header:
     bits: int = 8
     alpha: bool = False
     pages: int = 1
+    pyramid: bool = False
 
 
 def sniff(data: Bytes) -> Header | None:
@@ -159,15 +161,16 @@ def _tiff(data: Bytes) -> Header:
     if 256 not in tags or 257 not in tags:
         raise HeaderError("the TIFF header is broken: it states no size")
     channels = 3 if tags.get(262) == 3 else tags.get(277, 1)
-    pages, seen = 1, {at}
+    pages, seen, smaller = 1, {at}, False
     while following and following not in seen and pages < 1000:
         seen.add(following)
         pages += 1
         try:
-            _, following = _tiff_directory(data, following, order, big)
+            page, following = _tiff_directory(data, following, order, big)
         except (IndexError, struct.error):
             break
-    return Header(tags[256], tags[257], "tiff", channels, tags.get(258, 1), 338 in tags, pages)
+        smaller |= 322 in page and 0 < page.get(256, 0) < tags[256]
+    return Header(tags[256], tags[257], "tiff", channels, tags.get(258, 1), 338 in tags, pages, 322 in tags and smaller)
 
 
 def _tiff_directory(data: Bytes, at: int, order: str, big: bool) -> tuple[dict[int, int], int]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.containers import Part, parts
+from isograft.data.containers import parts_or_reason
 from isograft.data.decode import Facts, core_count, decode_all
 from isograft.data.files import ImageFile, Listing, find_images, folder_labels
 from isograft.data.manifest import SCHEMA, Manifest, arrange, relative_uri
@@ -50,9 +50,11 @@ def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool =
         listed_only: The CSV alone says which files are meant: files without a row are none of our business.
     """
     images, table = _tabulate(settings, listing, listed_only)
-    places, table = _parts(settings, images, table)
-    with console.Progress(len(places), "Reading images") as progress:
-        facts = decode_all(places, int(settings.max_megapixels * 1e6), _threads(settings), progress.advance)
+    places, table, reasons = _parts(settings, images, table)
+    sound = [place for place, reason in zip(places, reasons, strict=True) if reason is None]
+    with console.Progress(len(sound), "Reading images") as progress:
+        read = iter(decode_all(sound, int(settings.max_megapixels * 1e6), _threads(settings), progress.advance))
+    facts = [next(read) if reason is None else Facts.bad(reason) for reason in reasons]
     manifest = Manifest(_assemble(settings, places, facts, table), settings.out)
     manifest = _settle_conflicts(manifest, settings.allow_missing)
     if settings.drop_labels:
@@ -166,27 +168,24 @@ def _without_label(frame: pl.DataFrame, table: Table, files: FileIndex) -> pl.Da
     return frame.with_columns(label=pl.when(pl.Series(disputed)).then(None).otherwise(pl.col("label")))
 
 
-def _parts(settings: IngestSettings, images: Sequence[ImageFile], table: pl.DataFrame) -> tuple[list[Address], pl.DataFrame]:
-    """Where every image lies, and its row of the table: a file that holds several is repeated, with what it tells of each.
+def _parts(
+    settings: IngestSettings, images: Sequence[ImageFile], table: pl.DataFrame
+) -> tuple[list[Address], pl.DataFrame, list[ReadError | None]]:
+    """Where every image lies, its row of the table, and why it cannot be used where that is known already.
 
-    What the user says of a file (label, group) counts more than what stands in it.
+    A file that holds several images is repeated, with what it tells of each. What the user says of a file (label, group) counts more
+    than what stands in it.
     """
-    held = [_parts_of(image.path, settings) for image in images]
+    asked = [parts_or_reason(image.path, settings) for image in images]
+    held = [several for several, _ in asked]
+    reasons = [reason for several, reason in asked for _ in several]
     places = [Address(image.path, one.part) for image, several in zip(images, held, strict=True) for one in several]
     table = table[np.repeat(np.arange(len(images)), [len(several) for several in held])]
     told = [one.columns for several in held for one in several]
     for name in sorted({name for columns in told for name in columns}):
         found = pl.Series(name, [columns.get(name) for columns in told], pl.String)
         table = table.with_columns(pl.coalesce(pl.col(name).cast(pl.String), found) if name in table.columns else found)
-    return places, table
-
-
-def _parts_of(path: str, settings: IngestSettings) -> list[Part]:
-    """The images of a file; one that cannot be used is one image, and its row will say why."""
-    try:
-        return parts(path, settings)
-    except ReadError:
-        return [Part()]
+    return places, table, reasons
 
 
 def _assemble(settings: IngestSettings, places: Sequence[Address], facts: Sequence[Facts], table: pl.DataFrame) -> pl.DataFrame:

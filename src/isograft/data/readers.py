@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".
 _MAPPED_BYTES = 64 << 20
 _PILLOW_PIXELS = 89_000_000
 _PNG_END = b"IEND\xaeB`\x82"
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _DEPTHS = (8, 10, 12, 14, 16)
 
 
@@ -73,7 +73,7 @@ def read_image(path: Path | str, max_pixels: int) -> Pixels:
     Raises:
         ReadError: The file cannot be used.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
         header = sniff(data)
     except HeaderError as error:
@@ -113,10 +113,14 @@ def to_rgb8(array: Image) -> NDArray[np.uint8]:
     return array  # type: ignore[return-value]
 
 
-def _read_bytes(path: Path | str) -> Bytes:
-    """The whole file; a large one is mapped, so that its header can be judged without reading the rest."""
+def read_bytes(path: Path | str, mapped: int = _MAPPED_BYTES) -> Bytes:
+    """The whole file; one of more than `mapped` bytes is mapped, so that its header can be judged without reading the rest.
+
+    Raises:
+        ReadError: It cannot be read, has no bytes, or is no regular file.
+    """
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = os.open(path, OPEN_FLAGS)
     except OSError as error:
         raise ReadError("corrupt", f"cannot be opened: {error.strerror}") from None
     try:
@@ -125,7 +129,7 @@ def _read_bytes(path: Path | str) -> Bytes:
             raise ReadError("unsupported", "not a regular file")
         if facts.st_size == 0:
             raise ReadError("empty", "the file has no bytes")
-        if facts.st_size > _MAPPED_BYTES:
+        if facts.st_size > mapped:
             return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         data = os.read(descriptor, facts.st_size)
         while len(data) < facts.st_size:
