@@ -74,6 +74,8 @@ class IngestSettings(Settings):
     where: str | None = Field(None, description="Keep only CSV rows for which this holds, for example \"dataset != 'rosendahl'\".")
     drop_labels: bool = Field(False, description="Leave the labels out of the manifest, so that it can only serve as an unlabeled pool.")
     allow_missing: bool = Field(False, description="Go on when CSV and files do not match one to one; what is missing is still listed.")
+    window: str | None = Field(None, description="DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].")
+    hash_key: Path | None = Field(None, description="DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].")
     max_megapixels: float = Field(200.0, gt=0, description="Larger images are recorded as too_large and not decoded.")
     threads: int | None = Field(None, ge=1, description="Decoding threads [default: one per core].")
 

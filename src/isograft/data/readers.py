@@ -73,7 +73,7 @@ def read_image(path: Path | str, max_pixels: int) -> Pixels:
     Raises:
         ReadError: The file cannot be used.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
         header = sniff(data)
     except HeaderError as error:
@@ -113,8 +113,12 @@ def to_rgb8(array: Image) -> NDArray[np.uint8]:
     return array  # type: ignore[return-value]
 
 
-def _read_bytes(path: Path | str) -> Bytes:
-    """The whole file; a large one is mapped, so that its header can be judged without reading the rest."""
+def read_bytes(path: Path | str, mapped: int = _MAPPED_BYTES) -> Bytes:
+    """The whole file; one of more than `mapped` bytes is mapped, so that its header can be judged without reading the rest.
+
+    Raises:
+        ReadError: It cannot be read, has no bytes, or is no regular file.
+    """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
@@ -125,7 +129,7 @@ def _read_bytes(path: Path | str) -> Bytes:
             raise ReadError("unsupported", "not a regular file")
         if facts.st_size == 0:
             raise ReadError("empty", "the file has no bytes")
-        if facts.st_size > _MAPPED_BYTES:
+        if facts.st_size > mapped:
             return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         data = os.read(descriptor, facts.st_size)
         while len(data) < facts.st_size:

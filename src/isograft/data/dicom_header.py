@@ -1,0 +1,317 @@
+"""The header of a DICOM file: how its pixels are stored, and where they lie."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from pydicom.encaps import parse_fragments
+from pydicom.uid import (
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from isograft.data.dicom_elements import Elements, cut_off, items, read_elements, text, unsigned
+from isograft.data.headers import Bytes
+from isograft.data.readers import ReadError
+
+PHOTOMETRIC = frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"))
+"""Photometric interpretations that are read."""
+
+_SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS = 0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011
+_ALLOCATED, _STORED, _HIGH_BIT, _REPRESENTATION = 0x00280100, 0x00280101, 0x00280102, 0x00280103
+_STRUCTURE = (_SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH_BIT, _REPRESENTATION)
+_SYNTAX, _PIXELS, _FLOATS = 0x00020010, 0x7FE00010, frozenset((0x7FE00008, 0x7FE00009))
+_STARTS = _FLOATS | {_PIXELS}
+SHARED_GROUPS, FRAME_GROUPS, _VALUE_GROUPS = 0x52009229, 0x52009230, (0x00289145, 0x00289132)
+_PLAIN = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_DEFLATED_HEADER = 1 << 20
+_DEFLATE_RATIO = 1032
+_LARGEST_INFLATED = 1 << 30
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DicomHeader:
+    """How the pixels of a DICOM file are stored.
+
+    Attributes:
+        syntax: UID of the transfer syntax; where the file does not state it, the one it seems to have.
+        guessed: Whether the file does not state it.
+        elements: The elements that were asked for.
+        frame_elements: What differs from `elements` in each frame, or in all of them; empty where nothing does.
+        rows: Height in pixels.
+        columns: Width in pixels.
+        samples: Samples per pixel, 1 or 3.
+        allocated: Bits a sample takes: 1, 8 or 16.
+        stored: Bits of a sample that hold its value, the lowest ones.
+        signed: Whether samples are signed.
+        photometric: One of `PHOTOMETRIC`.
+        planar: 1 where the samples of a colour image lie in planes.
+        frames: Number of frames.
+        written: Value representation of the pixel data, `OB` or `OW`.
+        start: Where the pixel data begin: a byte of the file, or of the inflated data set.
+        length: Their length in bytes; None where undefined, as of compressed ones.
+        fragments: Where the pieces of compressed pixel data begin.
+        deflated_from: The byte of the file where a deflated data set begins.
+    """
+
+    syntax: str
+    guessed: bool
+    elements: Elements
+    frame_elements: tuple[Elements, ...]
+    rows: int
+    columns: int
+    samples: int
+    allocated: int
+    stored: int
+    signed: bool
+    photometric: str
+    planar: int
+    frames: int
+    written: str
+    start: int
+    length: int | None
+    fragments: tuple[int, ...] | None
+    deflated_from: int | None
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of a frame that is not compressed."""
+        bits = self.rows * self.columns * self.samples * self.allocated
+        return bits // 3 * 2 if self.photometric == "YBR_FULL_422" else bits
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of all frames when they are not compressed."""
+        return -(-self.frame_bits * self.frames // 8)
+
+    def at(self, frame: int) -> Elements:
+        """The elements as they hold for a frame."""
+        if not self.frame_elements:
+            return self.elements
+        return {**self.elements, **self.frame_elements[frame if len(self.frame_elements) > 1 else 0]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the pixel data lie, as in `DicomHeader`."""
+
+    written: str
+    start: int
+    length: int | None
+    fragments: tuple[int, ...] | None
+    deflated_from: int | None
+
+
+def read_header(data: Bytes, tags: Collection[int] = ()) -> DicomHeader:
+    """Read the header of a DICOM file.
+
+    Args:
+        data: The file.
+        tags: Tags of the elements that are wanted beside those on how pixels are stored.
+
+    Raises:
+        ReadError: It is not a DICOM file, it is broken or cut off, or it holds no pixels that can be read.
+    """
+    try:
+        return _read(data, tags)
+    except (ReadError, MemoryError):
+        raise
+    except Exception:  # a hostile file finds every corner of a parser, and its complaint may quote the file
+        raise ReadError("corrupt", "its DICOM header cannot be read") from None
+
+
+def data_set(data: Bytes, header: DicomHeader) -> memoryview:
+    """The bytes that `start` and `fragments` count in: the file, or as much of its inflated data set as the frames need.
+
+    Raises:
+        ReadError: It is broken, or larger than a gigabyte when inflated.
+    """
+    if header.deflated_from is None:
+        return memoryview(data)
+    needed = header.start + header.pixel_bytes
+    if needed > _LARGEST_INFLATED:
+        raise ReadError("too_large", f"{needed / 1e9:.1f} GB when inflated; write it without deflation")
+    return memoryview(_inflate(data, header.deflated_from, needed))
+
+
+def _read(data: Bytes, tags: Collection[int]) -> DicomHeader:
+    preamble = data[128:132] == b"DICM"
+    if not preamble and data[:4] not in (b"\2\0\0\0", b"\2\0\2\0") and data[:2] not in (b"\x08\0", b"\0\x08"):
+        raise ReadError("unsupported", "not a DICOM file: it does not begin like one")
+    stream = _stream(data)
+    stream.seek(132 if preamble else 0)
+    meta = read_elements(stream, False, True, lambda tag: tag >> 16 != 2, (_SYNTAX,))
+    syntax, begin, plain = text(meta, _SYNTAX), stream.tell(), data
+    guessed = not syntax
+    if guessed:
+        syntax = _likely_syntax(data[begin : begin + 6])
+    if syntax not in AllTransferSyntaxes:
+        raise ReadError("unsupported", "it is written in no transfer syntax of the standard; convert it to Explicit VR Little Endian")
+    deflated_from = begin if syntax == DeflatedExplicitVRLittleEndian else None
+    if deflated_from is not None:  # never more of it than is needed: a small file can hide terabytes
+        plain = _inflate(data, begin, _DEFLATED_HEADER)
+        stream = _stream(plain)
+    implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    elements = read_elements(stream, implicit, little, lambda tag: tag in _STARTS, (*_STRUCTURE, *tags))
+    place = _place(stream, plain, elements, syntax, deflated_from)
+    header = _describe(syntax, guessed, elements, place)
+    _check_room(header, len(data))
+    return header
+
+
+def _stream(data: Bytes) -> BinaryIO:
+    return cast(BinaryIO, data) if isinstance(data, mmap.mmap) else io.BytesIO(data)
+
+
+def _inflate(data: Bytes, start: int, needed: int) -> bytes:
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(memoryview(data)[start:], needed)
+    except zlib.error:
+        raise ReadError("corrupt", "its deflated data set is broken") from None
+
+
+def _likely_syntax(start: bytes) -> str:
+    """The transfer syntax of a data set that begins like this."""
+    if not _names_its_kind(start):
+        return ImplicitVRLittleEndian
+    return ExplicitVRBigEndian if start[:1] == b"\0" else ExplicitVRLittleEndian
+
+
+def _names_its_kind(element: bytes) -> bool:
+    """Whether an element states its value representation, two capitals behind the tag."""
+    return element[4:6].isalpha() and element[4:6].isupper()
+
+
+def _place(stream: BinaryIO, plain: Bytes, elements: Elements, syntax: str, deflated_from: int | None) -> _Place:
+    """Where the pixel data lie: the stream stands in front of their element."""
+    at, order = stream.tell(), ">" if syntax == ExplicitVRBigEndian else "<"
+    begin = plain[at : at + 12]
+    size = 12 if _names_its_kind(begin) else 8  # some files do not keep to their transfer syntax here
+    begin = begin[:size]
+    if len(begin) < size:
+        _complain(elements, at, plain, deflated_from)
+    group, element = struct.unpack(order + "HH", begin[:4])
+    if (group << 16 | element) in _FLOATS:
+        raise ReadError("unsupported", "its pixels are floating-point numbers; write them as integers of 8 to 16 bits")
+    written = begin[4:6].decode("latin-1") if size == 12 else ""
+    if syntax not in _PLAIN:
+        return _Place(written, at + size, None, _fragments(stream, at + size, len(plain)), deflated_from)
+    return _Place(written, at + size, struct.unpack(order + "I", begin[-4:])[0], None, deflated_from)
+
+
+def _complain(elements: Elements, at: int, plain: Bytes, deflated_from: int | None) -> None:
+    """Say why there are no pixel data."""
+    if deflated_from is not None and len(plain) >= _DEFLATED_HEADER:
+        raise ReadError("unsupported", "its deflated header is larger than a megabyte; write it without deflation")
+    if at > len(plain) or len(plain) - at > 0 or cut_off(elements):
+        raise ReadError("truncated", "the file ends inside its DICOM header")
+    raise ReadError("unsupported", "it holds no pixels: a DICOM report, plan, waveform or directory is no image")
+
+
+def _fragments(stream: BinaryIO, start: int, end: int) -> tuple[int, ...]:
+    """Where the items with the pieces of compressed pixel data begin, behind the offset table."""
+    stream.seek(start)
+    tag, length = struct.unpack("<II", stream.read(8))
+    if tag != 0xE000FFFE or start + 8 + length > end:
+        raise ReadError("corrupt", "its compressed pixel data do not begin with an offset table")
+    stream.seek(start + 8 + length)
+    found = parse_fragments(cast("io.BufferedIOBase", stream))[1]
+    if not found:
+        raise ReadError("truncated", "the file ends in front of its compressed pixel data")
+    stream.seek(found[-1] + 4)
+    (last,) = struct.unpack("<I", stream.read(4))
+    if found[-1] + 8 + last > end:
+        raise ReadError("truncated", "the file ends inside its compressed pixel data")
+    return tuple(found)
+
+
+def _describe(syntax: str, guessed: bool, elements: Elements, place: _Place) -> DicomHeader:
+    """Put the header together from what its elements say, after checking that it makes sense."""
+
+    def number(tag: int, name: str, default: int | None = None) -> int:
+        values = unsigned(elements, tag)
+        if not values and default is None:
+            raise ReadError("corrupt", f"its header states no {name}")
+        return values[0] if values else default or 0
+
+    allocated, frames = number(_ALLOCATED, "bits allocated"), text(elements, _FRAMES).partition("\\")[0]
+    header = DicomHeader(
+        syntax,
+        guessed,
+        elements,
+        frame_elements=_frame_elements(elements),
+        rows=number(_ROWS, "number of rows"),
+        columns=number(_COLUMNS, "number of columns"),
+        samples=number(_SAMPLES, "samples per pixel", 1),
+        allocated=allocated,
+        stored=(stored := number(_STORED, "bits stored", allocated)),
+        signed=bool(number(_REPRESENTATION, "pixel representation", 0)),
+        photometric=text(elements, _PHOTOMETRIC),
+        planar=number(_PLANAR, "planar configuration", 0),
+        frames=int(frames or 1),
+        written=place.written,
+        start=place.start,
+        length=place.length,
+        fragments=place.fragments,
+        deflated_from=place.deflated_from,
+    )
+    _check_sense(header, number(_HIGH_BIT, "high bit", stored - 1))
+    return header
+
+
+def _check_sense(header: DicomHeader, high_bit: int) -> None:
+    """Refuse what makes no sense, or is never read."""
+    meaning, bits = header.photometric, header.allocated
+    if not header.rows or not header.columns:
+        raise ReadError("corrupt", f"its header states a size of {header.columns} x {header.rows} pixels")
+    if meaning not in PHOTOMETRIC:
+        raise ReadError("unsupported", f"its photometric interpretation is none of {', '.join(sorted(PHOTOMETRIC))}")
+    grey = meaning in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    if header.samples != (1 if grey else 3):
+        raise ReadError("corrupt", f"its header states {header.samples} samples per pixel, which does not go with {meaning}")
+    if bits not in ((1, 8, 16) if grey else (8, 16) if meaning == "RGB" else (8,)) or (header.signed and not grey):
+        raise ReadError("unsupported", f"{'signed ' * header.signed}samples of {bits} bits in {meaning}; write them with 8 or 16 bits")
+    if not 0 < header.stored <= bits:
+        raise ReadError("corrupt", f"its header states {header.stored} bits stored of {bits} bits allocated")
+    if high_bit != header.stored - 1:
+        raise ReadError("unsupported", f"its values end at bit {high_bit} of {header.stored}; write them to the lowest bits")
+
+
+def _frame_elements(elements: Elements) -> tuple[Elements, ...]:
+    """What the functional groups of each frame say of its values."""
+    shared = [one for group in items(elements, SHARED_GROUPS) for name in _VALUE_GROUPS for one in items(group, name)]
+    common = {tag: element for one in shared for tag, element in one.items()}
+    groups = items(elements, FRAME_GROUPS) or ([{}] if common else [])
+    return tuple(
+        common | {tag: element for name in _VALUE_GROUPS for one in items(group, name) for tag, element in one.items()} for group in groups
+    )
+
+
+def _check_room(header: DicomHeader, size: int) -> None:
+    """Refuse more frames than the file has bytes for."""
+    if header.frames < 1 or 1 < len(header.frame_elements) < header.frames:
+        raise ReadError("corrupt", f"its header states {header.frames:,} frames, but describes {len(header.frame_elements):,}")
+    if header.fragments is not None:
+        if header.frames > len(header.fragments):
+            raise ReadError(
+                "corrupt", f"its header states {header.frames:,} frames, but its pixel data have {len(header.fragments):,} pieces"
+            )
+        return
+    if header.deflated_from is not None:
+        if header.pixel_bytes > (size - header.deflated_from) * _DEFLATE_RATIO:
+            raise ReadError("truncated", f"it is too short for {header.frames:,} frames of {header.columns} x {header.rows} pixels")
+        return
+    there = size - header.start
+    if header.length is not None and header.length > there:
+        raise ReadError("truncated", f"the file ends inside its pixel data: {there:,} of {header.length:,} bytes are there")
+    if header.pixel_bytes > there if header.length is None else header.pixel_bytes > header.length:
+        raise ReadError("corrupt", f"its pixel data are too short for {header.frames:,} frames of {header.columns} x {header.rows} pixels")

@@ -1,0 +1,153 @@
+"""The pixels of one frame of a DICOM file, as they are stored: decoded, in RGB where they are colours, nothing else done."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
+
+from isograft.data.dicom_header import DicomHeader, data_set
+from isograft.data.headers import Bytes, HeaderError, codestream, jpeg_ends
+from isograft.data.readers import ReadError
+from isograft.errors import IsograftError
+from isograft.extras import needed
+
+_JPEG = frozenset(JPEGTransferSyntaxes) | frozenset(JPEGLSTransferSyntaxes)
+_J2K = frozenset(JPEG2000TransferSyntaxes)
+_J2K_START, _EOC = b"\xff\x4f\xff\x51", b"\xff\xd9"
+
+
+def stored_pixels(data: Bytes, header: DicomHeader, frame: int) -> NDArray[Any]:
+    """Decode one frame, and no other.
+
+    Args:
+        data: The file.
+        header: Its header.
+        frame: Which frame, from 0 on.
+
+    Returns:
+        Integers of 8 or 16 bits: (H, W), signed or not as the header says, or (H, W, 3) RGB.
+
+    Raises:
+        ReadError: The frame is broken, cut off, or compressed in a way that no installed package reads.
+    """
+    try:
+        return _decode(data_set(data, header), header, frame)
+    except (ReadError, MemoryError):
+        raise
+    except Exception:  # decoders raise all kinds of errors, and what they say may quote the file
+        raise ReadError("corrupt", f"its {_syntax_name(header)} pixel data cannot be decoded") from None
+
+
+def _decode(plain: memoryview, header: DicomHeader, frame: int) -> NDArray[Any]:
+    if header.fragments is None:
+        return _array(plain[header.start : header.start + header.pixel_bytes + 1], header, frame, header.frames)
+    coded = _frame_bytes(plain, header, header.fragments, frame)
+    syntax = UID(header.syntax)
+    if syntax in _JPEG or syntax in _J2K:
+        coded = _checked(coded, header)
+    if syntax == JPEGExtended12Bit and header.stored > 8:
+        return _extended(coded, header)
+    return _array(encapsulate([coded], has_bot=False), header, 0, 1)
+
+
+def _array(source: bytes | memoryview, header: DicomHeader, frame: int, frames: int) -> NDArray[Any]:
+    """Let pydicom decode a frame."""
+    try:
+        decoder = get_decoder(header.syntax)
+    except NotImplementedError:
+        raise ReadError("unsupported", f"pixel data in {_syntax_name(header)}, which is not read") from None
+    if not decoder.is_available:
+        raise ReadError("unsupported", f"no installed package decodes {_syntax_name(header)}; pip install 'isograft[dicom]'")
+    preferred = "pylibjpeg" if header.syntax in _J2K or header.syntax == RLELossless else "pillow"
+    options: dict[str, Any] = {
+        "rows": header.rows,
+        "columns": header.columns,
+        "samples_per_pixel": header.samples,
+        "bits_allocated": header.allocated,
+        "bits_stored": header.stored,
+        "pixel_representation": int(header.signed),
+        "photometric_interpretation": header.photometric,
+        "planar_configuration": header.planar,
+        "number_of_frames": frames,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": header.written,
+    }
+    plugin = preferred if preferred in decoder.available_plugins else ""
+    decoded: NDArray[Any] = decoder.as_array(source, index=frame, decoding_plugin=plugin, **options)[0]
+    return decoded
+
+
+def _syntax_name(header: DicomHeader) -> str:
+    return UID(header.syntax).name
+
+
+def _frame_bytes(plain: memoryview, header: DicomHeader, fragments: tuple[int, ...], frame: int) -> bytes:
+    """The compressed bytes of a frame."""
+
+    def fragment(at: int) -> memoryview:
+        return plain[at + 8 : at + 8 + struct.unpack("<I", plain[at + 4 : at + 8])[0]]
+
+    if len(fragments) == header.frames:
+        return bytes(fragment(fragments[frame]))
+    if header.frames == 1:
+        return b"".join(fragment(at) for at in fragments)
+    end = fragments[-1] + 8 + len(fragment(fragments[-1]))
+    return get_frame(bytes(plain[header.start : end]), frame, number_of_frames=header.frames)
+
+
+def _checked(coded: bytes, header: DicomHeader) -> bytes:
+    """A compressed image that is whole and of the size its DICOM header states, without any file format around it.
+
+    Decoders make room for the size that the image itself states, and fill what is missing with grey.
+    """
+    at = coded.find(_J2K_START, 0, 4096) if header.syntax in _J2K else 0
+    coded = coded[max(at, 0) :]
+    try:
+        own = codestream(coded)
+    except HeaderError:
+        own = None
+    if own is None:
+        raise ReadError("corrupt", f"its pixel data do not begin like {_syntax_name(header)}")
+    if (own.width, own.height, own.channels) != (header.columns, header.rows, header.samples):
+        stated = f"{header.columns} x {header.rows} x {header.samples}"
+        raise ReadError("corrupt", f"its compressed image is {own.width} x {own.height} x {own.channels}, but its header states {stated}")
+    if not (_EOC in coded[-16:] if header.syntax in _J2K else jpeg_ends(coded)):
+        raise ReadError("truncated", f"its {_syntax_name(header)} image stops before its end")
+    return coded
+
+
+def _extended(coded: bytes, header: DicomHeader) -> NDArray[Any]:
+    """Decode a grey JPEG of 12 bits with GDCM, which can what pydicom's way to it refuses."""
+    try:
+        gdcm = needed("gdcm", "dicom")
+    except IsograftError as error:
+        raise ReadError("unsupported", str(error)) from None
+    if header.samples != 1:
+        raise ReadError("unsupported", "a colour JPEG with 12 bits per sample; convert it to 8 bits")
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(coded)
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((header.columns, header.rows, 1))
+    image.SetDataElement(element)
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(header.syntax))))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, header.stored, header.stored - 1, int(header.signed)))
+    samples = image.GetBuffer().encode("utf-8", "surrogateescape")
+    return np.frombuffer(samples, "<i2" if header.signed else "<u2").reshape(header.rows, header.columns)
