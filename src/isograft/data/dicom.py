@@ -53,19 +53,24 @@ class Frame:
 
 
 def dicom_parts(file: str, settings: IngestSettings) -> list[Part]:
-    """The frames of a DICOM file, with the columns that its identifiers give.
+    """The frames of a DICOM file, with the columns that its identifiers give; of one that cannot be used a single part.
 
     Raises:
-        ReadError: The file cannot be used.
-        IsograftError: A package is missing, or the key for the hashes cannot be had.
+        ReadError: It cannot be opened.
+        IsograftError: A package is missing, the key for the hashes cannot be had, or `window` is none.
     """
     needed("pydicom", "dicom")
-    from isograft.data.dicom_header import read_header
+    from isograft.data.dicom_header import identifiers, read_header
     from isograft.data.dicom_identity import IDENTITY_TAGS, identity, telling
 
-    header = read_header(read_bytes(file, _WHOLE), IDENTITY_TAGS)
-    columns = identity(header.elements, settings.hash_key)
-    named = telling(file, header.elements)
+    _check_window(settings.window)
+    data = read_bytes(file, _WHOLE)
+    try:
+        header = read_header(data, IDENTITY_TAGS)
+    except ReadError:  # reading it will say why; whose it is matters all the same, its folder may be called after them
+        known = identifiers(data, IDENTITY_TAGS)
+        return [Part(telling=telling(file, known))]
+    columns, named = identity(header.elements, settings.hash_key), telling(file, header.elements)
     window = settings.window if header.photometric.startswith("MONOCHROME") else None
     numbers = range(header.frames) if header.frames > 1 else [None]
     return [Part(str(Frame(number, window)), columns, named) for number in numbers]
@@ -105,18 +110,13 @@ def read_dicom(address: Address, max_pixels: int) -> Pixels:
         raise ReadError("too_large", f"{header.columns} x {header.rows} pixels do not fit into memory") from None
 
 
-def check_window(window: str | None) -> None:
-    """Refuse a window given by numbers that no window can have.
+def _check_window(window: str | None) -> None:
+    """Refuse a window given by numbers that no window can have."""
+    from isograft.data.dicom_values import NUMERIC_WINDOW
 
-    Raises:
-        IsograftError: It is narrower than 1.
-    """
-    if window is not None and "/" in window:
-        from isograft.data.dicom_values import NUMERIC_WINDOW
-
-        numbers = NUMERIC_WINDOW.fullmatch(window)
-        if numbers and float(numbers[2]) < 1:
-            raise IsograftError(f"--window {window} is {numbers[2]} wide; 1 is the least")
+    numbers = NUMERIC_WINDOW.fullmatch(window or "")
+    if numbers and float(numbers[2]) < 1:
+        raise IsograftError(f"--window {window} is {numbers[2]} wide; 1 is the least")
 
 
 def _stamp(file: str) -> tuple[int, int]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
-import mmap
 import struct
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from pydicom.encaps import parse_fragments
 from pydicom.uid import (
-    AllTransferSyntaxes,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
-from isograft.data.dicom_elements import Elements, cut_off, items, read_elements, text, unsigned
+from isograft.data.dicom_elements import Elements, cut_off, items, text, unsigned
+from isograft.data.dicom_file import INFLATED_HEADER, DataSet, inflated, names_its_kind, open_data_set
 from isograft.data.headers import Bytes
 from isograft.data.readers import ReadError
 
@@ -29,13 +27,11 @@ PHOTOMETRIC = frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "
 _SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS = 0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011
 _ALLOCATED, _STORED, _HIGH_BIT, _REPRESENTATION = 0x00280100, 0x00280101, 0x00280102, 0x00280103
 _STRUCTURE = (_SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH_BIT, _REPRESENTATION)
-_SYNTAX, _PIXELS, _FLOATS = 0x00020010, 0x7FE00010, frozenset((0x7FE00008, 0x7FE00009))
-_STARTS = _FLOATS | {_PIXELS}
+_PIXELS = 0x7FE00010
 SHARED_GROUPS, FRAME_GROUPS, _VALUE_GROUPS = 0x52009229, 0x52009230, (0x00289145, 0x00289132)
 _PLAIN = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-_DEFLATED_HEADER = 1 << 20
 _DEFLATE_RATIO = 1032
-_LARGEST_INFLATED = 1 << 30
+_MOST_FRAMES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -108,7 +104,6 @@ class _Place:
     start: int
     length: int | None
     fragments: tuple[int, ...] | None
-    deflated_from: int | None
 
 
 def read_header(data: Bytes, tags: Collection[int] = ()) -> DicomHeader:
@@ -129,7 +124,15 @@ def read_header(data: Bytes, tags: Collection[int] = ()) -> DicomHeader:
         raise ReadError("corrupt", "its DICOM header cannot be read") from None
 
 
-def data_set(data: Bytes, header: DicomHeader) -> memoryview:
+def identifiers(data: Bytes, tags: Collection[int]) -> Elements:
+    """The elements with these tags, as far as they can be read: of a file whose pixels cannot be used."""
+    try:
+        return open_data_set(data).elements(tags)
+    except Exception:  # such a file may be broken anywhere
+        return {}
+
+
+def data_set_bytes(data: Bytes, header: DicomHeader) -> memoryview:
     """The bytes that `start` and `fragments` count in: the file, or as much of its inflated data set as the frames need.
 
     Raises:
@@ -137,82 +140,40 @@ def data_set(data: Bytes, header: DicomHeader) -> memoryview:
     """
     if header.deflated_from is None:
         return memoryview(data)
-    needed = header.start + header.pixel_bytes
-    if needed > _LARGEST_INFLATED:
-        raise ReadError("too_large", f"{needed / 1e9:.1f} GB when inflated; write it without deflation")
-    return memoryview(_inflate(data, header.deflated_from, needed))
+    return memoryview(inflated(data, header.deflated_from, header.start + header.pixel_bytes))
 
 
 def _read(data: Bytes, tags: Collection[int]) -> DicomHeader:
-    preamble = data[128:132] == b"DICM"
-    if not preamble and data[:4] not in (b"\2\0\0\0", b"\2\0\2\0") and data[:2] not in (b"\x08\0", b"\0\x08"):
-        raise ReadError("unsupported", "not a DICOM file: it does not begin like one")
-    stream = _stream(data)
-    stream.seek(132 if preamble else 0)
-    meta = read_elements(stream, False, True, lambda tag: tag >> 16 != 2, (_SYNTAX,))
-    syntax, begin, plain = text(meta, _SYNTAX), stream.tell(), data
-    guessed = not syntax
-    if guessed:
-        syntax = _likely_syntax(data[begin : begin + 6])
-    if syntax not in AllTransferSyntaxes:
-        raise ReadError("unsupported", "it is written in no transfer syntax of the standard; convert it to Explicit VR Little Endian")
-    deflated_from = begin if syntax == DeflatedExplicitVRLittleEndian else None
-    if deflated_from is not None:  # never more of it than is needed: a small file can hide terabytes
-        plain = _inflate(data, begin, _DEFLATED_HEADER)
-        stream = _stream(plain)
-    implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-    elements = read_elements(stream, implicit, little, lambda tag: tag in _STARTS, (*_STRUCTURE, *tags))
-    place = _place(stream, plain, elements, syntax, deflated_from)
-    header = _describe(syntax, guessed, elements, place)
+    found = open_data_set(data)
+    elements = found.elements((*_STRUCTURE, *tags))
+    header = _describe(found, elements, _place(found, elements))
     _check_room(header, len(data))
     return header
 
 
-def _stream(data: Bytes) -> BinaryIO:
-    return cast(BinaryIO, data) if isinstance(data, mmap.mmap) else io.BytesIO(data)
-
-
-def _inflate(data: Bytes, start: int, needed: int) -> bytes:
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(memoryview(data)[start:], needed)
-    except zlib.error:
-        raise ReadError("corrupt", "its deflated data set is broken") from None
-
-
-def _likely_syntax(start: bytes) -> str:
-    """The transfer syntax of a data set that begins like this."""
-    if not _names_its_kind(start):
-        return ImplicitVRLittleEndian
-    return ExplicitVRBigEndian if start[:1] == b"\0" else ExplicitVRLittleEndian
-
-
-def _names_its_kind(element: bytes) -> bool:
-    """Whether an element states its value representation, two capitals behind the tag."""
-    return element[4:6].isalpha() and element[4:6].isupper()
-
-
-def _place(stream: BinaryIO, plain: Bytes, elements: Elements, syntax: str, deflated_from: int | None) -> _Place:
+def _place(found: DataSet, elements: Elements) -> _Place:
     """Where the pixel data lie: the stream stands in front of their element."""
-    at, order = stream.tell(), ">" if syntax == ExplicitVRBigEndian else "<"
+    at, plain = found.stream.tell(), found.plain
     begin = plain[at : at + 12]
-    size = 12 if _names_its_kind(begin) else 8  # some files do not keep to their transfer syntax here
+    size = 12 if names_its_kind(begin) else 8  # some files do not keep to their transfer syntax here
     begin = begin[:size]
     if len(begin) < size:
-        _complain(elements, at, plain, deflated_from)
-    group, element = struct.unpack(order + "HH", begin[:4])
-    if (group << 16 | element) in _FLOATS:
+        _complain(elements, at, found)
+    group, element = struct.unpack(found.order + "HH", begin[:4])
+    if (group << 16 | element) != _PIXELS:
         raise ReadError("unsupported", "its pixels are floating-point numbers; write them as integers of 8 to 16 bits")
     written = begin[4:6].decode("latin-1") if size == 12 else ""
-    if syntax not in _PLAIN:
-        return _Place(written, at + size, None, _fragments(stream, at + size, len(plain)), deflated_from)
-    return _Place(written, at + size, struct.unpack(order + "I", begin[-4:])[0], None, deflated_from)
+    if found.syntax not in _PLAIN:
+        return _Place(written, at + size, None, _fragments(found.stream, at + size, len(plain)))
+    return _Place(written, at + size, struct.unpack(found.order + "I", begin[-4:])[0], None)
 
 
-def _complain(elements: Elements, at: int, plain: Bytes, deflated_from: int | None) -> None:
+def _complain(elements: Elements, at: int, found: DataSet) -> None:
     """Say why there are no pixel data."""
-    if deflated_from is not None and len(plain) >= _DEFLATED_HEADER:
+    size = len(found.plain)
+    if found.deflated_from is not None and size >= INFLATED_HEADER:
         raise ReadError("unsupported", "its deflated header is larger than a megabyte; write it without deflation")
-    if at > len(plain) or len(plain) - at > 0 or cut_off(elements):
+    if at != size or cut_off(elements):
         raise ReadError("truncated", "the file ends inside its DICOM header")
     raise ReadError("unsupported", "it holds no pixels: a DICOM report, plan, waveform or directory is no image")
 
@@ -234,7 +195,7 @@ def _fragments(stream: BinaryIO, start: int, end: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _describe(syntax: str, guessed: bool, elements: Elements, place: _Place) -> DicomHeader:
+def _describe(found: DataSet, elements: Elements, place: _Place) -> DicomHeader:
     """Put the header together from what its elements say, after checking that it makes sense."""
 
     def number(tag: int, name: str, default: int | None = None) -> int:
@@ -245,8 +206,8 @@ def _describe(syntax: str, guessed: bool, elements: Elements, place: _Place) -> 
 
     allocated, frames = number(_ALLOCATED, "bits allocated"), text(elements, _FRAMES).partition("\\")[0]
     header = DicomHeader(
-        syntax,
-        guessed,
+        found.syntax,
+        found.guessed,
         elements,
         frame_elements=_frame_elements(elements),
         rows=number(_ROWS, "number of rows"),
@@ -262,7 +223,7 @@ def _describe(syntax: str, guessed: bool, elements: Elements, place: _Place) -> 
         start=place.start,
         length=place.length,
         fragments=place.fragments,
-        deflated_from=place.deflated_from,
+        deflated_from=found.deflated_from,
     )
     _check_sense(header, number(_HIGH_BIT, "high bit", stored - 1))
     return header
@@ -298,6 +259,8 @@ def _frame_elements(elements: Elements) -> tuple[Elements, ...]:
 
 def _check_room(header: DicomHeader, size: int) -> None:
     """Refuse more frames than the file has bytes for."""
+    if header.frames > _MOST_FRAMES:
+        raise ReadError("too_large", f"it has {header.frames:,} frames, more than the limit of {_MOST_FRAMES:,}")
     if header.frames < 1 or 1 < len(header.frame_elements) < header.frames:
         raise ReadError("corrupt", f"its header states {header.frames:,} frames, but describes {len(header.frame_elements):,}")
     if header.fragments is not None:

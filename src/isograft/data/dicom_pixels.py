@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from isograft.data.dicom_header import DicomHeader, data_set
+from isograft.data.dicom_header import DicomHeader, data_set_bytes
 from isograft.data.headers import Bytes, HeaderError, codestream, jpeg_ends
 from isograft.data.readers import ReadError
 from isograft.errors import IsograftError
@@ -44,7 +44,7 @@ def stored_pixels(data: Bytes, header: DicomHeader, frame: int) -> NDArray[Any]:
         ReadError: The frame is broken, cut off, or compressed in a way that no installed package reads.
     """
     try:
-        return _decode(data_set(data, header), header, frame)
+        return _decode(data_set_bytes(data, header), header, frame)
     except (ReadError, MemoryError):
         raise
     except Exception:  # decoders raise all kinds of errors, and what they say may quote the file

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isograft.data.address import is_url
-from isograft.data.readers import IMAGE_SUFFIXES
+from isograft.data.readers import IMAGE_SUFFIXES, OPEN_FLAGS
 from isograft.errors import IsograftError
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
@@ -93,11 +93,16 @@ def is_dicom(path: str) -> bool:
     if suffix in IMAGE_SUFFIXES or (suffix and not suffix[1:].isdecimal()) or is_url(path):
         return False
     try:
-        with open(path, "rb") as stream:  # noqa: PTH123
-            stream.seek(128)
-            return stream.read(4) == b"DICM"
+        descriptor = os.open(path, OPEN_FLAGS)  # a pipe must not make us wait
     except OSError:
         return False
+    try:
+        os.lseek(descriptor, 128, os.SEEK_SET)
+        return os.read(descriptor, 4) == b"DICM"
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def folder_labels(images: Sequence[ImageFile]) -> list[tuple[str | None, str | None]]:

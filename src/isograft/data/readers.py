@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".
 _MAPPED_BYTES = 64 << 20
 _PILLOW_PIXELS = 89_000_000
 _PNG_END = b"IEND\xaeB`\x82"
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _DEPTHS = (8, 10, 12, 14, 16)
 
 
@@ -120,7 +120,7 @@ def read_bytes(path: Path | str, mapped: int = _MAPPED_BYTES) -> Bytes:
         ReadError: It cannot be read, has no bytes, or is no regular file.
     """
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = os.open(path, OPEN_FLAGS)
     except OSError as error:
         raise ReadError("corrupt", f"cannot be opened: {error.strerror}") from None
     try:
