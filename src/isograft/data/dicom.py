@@ -22,8 +22,8 @@ from isograft.settings import IngestSettings
 if TYPE_CHECKING:
     from isograft.data.dicom_header import DicomHeader
 
-_WHOLE = 1 << 20
-"""Larger files are mapped, so that a frame of a long one costs no more than itself."""
+_WHOLE, _HEADER = 1 << 20, 1 << 16
+"""Larger files are mapped, so that a frame of a long one, or a header, costs no more than itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def dicom_parts(file: str, settings: IngestSettings) -> list[Part]:
     from isograft.data.dicom_identity import IDENTITY_TAGS, identity, telling
 
     _check_window(settings.window)
-    data = read_bytes(file, _WHOLE)
+    data = read_bytes(file, _HEADER)
     try:
         header = read_header(data, IDENTITY_TAGS)
     except ReadError:  # reading it will say why; whose it is matters all the same, its folder may be called after them

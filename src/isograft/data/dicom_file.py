@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import mmap
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
 from pydicom.uid import (
     AllTransferSyntaxes,
@@ -17,17 +14,16 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from isograft.data.dicom_elements import Elements, read_elements, text
+from isograft.data.dicom_elements import Elements, text, walk
 from isograft.data.headers import Bytes
 from isograft.data.readers import ReadError
-
-PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
-"""The elements that hold pixels: floating-point ones, double ones, and integers."""
 
 INFLATED_HEADER = 1 << 20
 """As much of a deflated data set is inflated to find its header."""
 
 _SYNTAX = 0x00020010
+_LAST_META, _LAST = 0x0002FFFF, 0x7FE00007
+"""The last elements before the data set, and before any pixels."""
 _LARGEST_INFLATED = 1 << 30
 _STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")
 
@@ -40,14 +36,14 @@ class DataSet:
         syntax: UID of its transfer syntax; where the file does not state it, the one it seems to have.
         guessed: Whether the file does not state it.
         plain: The bytes it lies in: the file, or its inflated beginning.
-        stream: Those bytes, standing at its first element.
+        start: Where in them it begins.
         deflated_from: The byte of the file where a deflated data set begins; None where it is not deflated.
     """
 
     syntax: str
     guessed: bool
     plain: Bytes
-    stream: BinaryIO
+    start: int
     deflated_from: int | None
 
     @property
@@ -55,10 +51,14 @@ class DataSet:
         """The byte order, as `struct` writes it."""
         return ">" if self.syntax == ExplicitVRBigEndian else "<"
 
-    def elements(self, tags: Collection[int]) -> Elements:
-        """The elements with these tags; the stream then stands in front of the pixels, or at the end."""
-        implicit = self.syntax == ImplicitVRLittleEndian
-        return read_elements(self.stream, implicit, self.order == "<", lambda tag: tag in PIXELS, tags)
+    def elements(self, tags: Collection[int]) -> tuple[Elements, int]:
+        """The elements with these tags, and where the pixels begin, or the data end.
+
+        Raises:
+            ReadError: The data end before.
+        """
+        implicit = not names_its_kind(self.plain[self.start : self.start + 6])  # some files do not keep to their transfer syntax here
+        return walk(self.plain, self.start, implicit, self.order, _LAST, tags)
 
 
 def open_data_set(data: Bytes) -> DataSet:
@@ -70,19 +70,16 @@ def open_data_set(data: Bytes) -> DataSet:
     preamble = data[128:132] == b"DICM"
     if not preamble and data[:2] not in _STARTS:
         raise ReadError("unsupported", "not a DICOM file: it does not begin like one")
-    stream = _stream(data)
-    stream.seek(132 if preamble else 0)
-    meta = read_elements(stream, False, True, lambda tag: tag >> 16 != 2, (_SYNTAX,))
-    syntax, begin = text(meta, _SYNTAX), stream.tell()
+    meta, begin = walk(data, 132 if preamble else 0, False, "<", _LAST_META, (_SYNTAX,))
+    syntax = text(meta, _SYNTAX)
     guessed = not syntax
     if guessed:
         syntax = _likely_syntax(data[begin : begin + 6])
     if syntax not in AllTransferSyntaxes:
         raise ReadError("unsupported", "it is written in no transfer syntax of the standard; convert it to Explicit VR Little Endian")
     if syntax != DeflatedExplicitVRLittleEndian:
-        return DataSet(syntax, guessed, data, stream, None)
-    plain = _inflate(data, begin, INFLATED_HEADER)
-    return DataSet(syntax, guessed, plain, _stream(plain), begin)
+        return DataSet(syntax, guessed, data, begin, None)
+    return DataSet(syntax, guessed, _inflate(data, begin, INFLATED_HEADER), 0, begin)
 
 
 def inflated(data: Bytes, deflated_from: int, needed: int) -> bytes:
@@ -99,10 +96,6 @@ def inflated(data: Bytes, deflated_from: int, needed: int) -> bytes:
 def names_its_kind(element: bytes) -> bool:
     """Whether an element states its value representation, two capitals behind the tag."""
     return element[4:6].isalpha() and element[4:6].isupper()
-
-
-def _stream(data: Bytes) -> BinaryIO:
-    return cast(BinaryIO, data) if isinstance(data, mmap.mmap) else io.BytesIO(data)
 
 
 def _inflate(data: Bytes, start: int, needed: int) -> bytes:

@@ -6,7 +6,7 @@ import io
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import cast
 
 from pydicom.encaps import parse_fragments
 from pydicom.uid import (
@@ -16,7 +16,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from isograft.data.dicom_elements import Elements, cut_off, items, text, unsigned
+from isograft.data.dicom_elements import Elements, items, stream_of, text, unsigned
 from isograft.data.dicom_file import INFLATED_HEADER, DataSet, inflated, names_its_kind, open_data_set
 from isograft.data.headers import Bytes
 from isograft.data.readers import ReadError
@@ -79,6 +79,11 @@ class DicomHeader:
     deflated_from: int | None
 
     @property
+    def range(self) -> tuple[int, int]:
+        """The smallest and the largest value that can be stored."""
+        return (-(1 << self.stored - 1), (1 << self.stored - 1) - 1) if self.signed else (0, (1 << self.stored) - 1)
+
+    @property
     def frame_bits(self) -> int:
         """Bits of a frame that is not compressed."""
         bits = self.rows * self.columns * self.samples * self.allocated
@@ -127,7 +132,7 @@ def read_header(data: Bytes, tags: Collection[int] = ()) -> DicomHeader:
 def identifiers(data: Bytes, tags: Collection[int]) -> Elements:
     """The elements with these tags, as far as they can be read: of a file whose pixels cannot be used."""
     try:
-        return open_data_set(data).elements(tags)
+        return open_data_set(data).elements(tags)[0]
     except Exception:  # such a file may be broken anywhere
         return {}
 
@@ -145,41 +150,42 @@ def data_set_bytes(data: Bytes, header: DicomHeader) -> memoryview:
 
 def _read(data: Bytes, tags: Collection[int]) -> DicomHeader:
     found = open_data_set(data)
-    elements = found.elements((*_STRUCTURE, *tags))
-    header = _describe(found, elements, _place(found, elements))
+    elements, at = found.elements({*_STRUCTURE, *tags})
+    header = _describe(found, elements, _place(found, at))
     _check_room(header, len(data))
     return header
 
 
-def _place(found: DataSet, elements: Elements) -> _Place:
-    """Where the pixel data lie: the stream stands in front of their element."""
-    at, plain = found.stream.tell(), found.plain
+def _place(found: DataSet, at: int) -> _Place:
+    """Where the pixel data lie: their element begins at `at`."""
+    plain = found.plain
     begin = plain[at : at + 12]
-    size = 12 if names_its_kind(begin) else 8  # some files do not keep to their transfer syntax here
-    begin = begin[:size]
+    size = 12 if names_its_kind(begin) else 8
     if len(begin) < size:
-        _complain(elements, at, found)
+        _complain(at, found)
     group, element = struct.unpack(found.order + "HH", begin[:4])
+    if group != _PIXELS >> 16:
+        _complain(len(plain), found)
     if (group << 16 | element) != _PIXELS:
         raise ReadError("unsupported", "its pixels are floating-point numbers; write them as integers of 8 to 16 bits")
     written = begin[4:6].decode("latin-1") if size == 12 else ""
     if found.syntax not in _PLAIN:
-        return _Place(written, at + size, None, _fragments(found.stream, at + size, len(plain)))
-    return _Place(written, at + size, struct.unpack(found.order + "I", begin[-4:])[0], None)
+        return _Place(written, at + size, None, _fragments(plain, at + size))
+    return _Place(written, at + size, struct.unpack(found.order + "I", begin[size - 4 : size])[0], None)
 
 
-def _complain(elements: Elements, at: int, found: DataSet) -> None:
+def _complain(at: int, found: DataSet) -> None:
     """Say why there are no pixel data."""
-    size = len(found.plain)
-    if found.deflated_from is not None and size >= INFLATED_HEADER:
+    if found.deflated_from is not None and len(found.plain) >= INFLATED_HEADER:
         raise ReadError("unsupported", "its deflated header is larger than a megabyte; write it without deflation")
-    if at != size or cut_off(elements):
+    if at != len(found.plain):
         raise ReadError("truncated", "the file ends inside its DICOM header")
     raise ReadError("unsupported", "it holds no pixels: a DICOM report, plan, waveform or directory is no image")
 
 
-def _fragments(stream: BinaryIO, start: int, end: int) -> tuple[int, ...]:
+def _fragments(plain: Bytes, start: int) -> tuple[int, ...]:
     """Where the items with the pieces of compressed pixel data begin, behind the offset table."""
+    stream, end = stream_of(plain), len(plain)
     stream.seek(start)
     tag, length = struct.unpack("<II", stream.read(8))
     if tag != 0xE000FFFE or start + 8 + length > end:

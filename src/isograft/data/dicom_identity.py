@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import unicodedata
 from functools import lru_cache
@@ -27,6 +28,8 @@ IDENTITY_TAGS = (*_NAMING, _LATERALITY, _IMAGE_LATERALITY)
 """The elements that are looked at to tell images of one person: instance UIDs, accession number, name, patient's and other numbers,
 birth date, study number, institution, referring physician; and the side of the body."""
 
+_PERSONS = (0x00100010, 0x00101001, 0x00080090)
+_VALUES, _PARTS_OF_A_NAME = re.compile(r"\\"), re.compile(r"[\\^=]")
 _HASHED = {"patient": _PATIENT, "study": _STUDY, "series": _SERIES}
 _SHORTEST_NAME = 4
 _SHORTEST_KEY = 16
@@ -65,12 +68,17 @@ def telling(file: str, elements: Elements) -> frozenset[str]:
     """The folders and the name in a file's path that hold an identifier of its own patient or study, of 4 characters or more."""
     known: set[str] = set()
     for tag in _NAMING:
-        value = raw(elements, tag)
-        for one in (value.decode("utf-8", "replace"), value.decode("latin-1")):
-            words = one.replace("^", "\\").replace("=", "\\").split("\\") if tag in (0x00100010, 0x00080090) else one.split("\\")
-            known.update(_plain(word) for word in words)
-    known = {word for word in known if len(word) >= _SHORTEST_NAME}
-    return frozenset(piece for piece in Path(file).parts if any(word in _plain(piece) for word in known))
+        if value := raw(elements, tag):
+            known.update(_words(value, tag in _PERSONS))
+    return frozenset(piece for piece in Path(file).parts if any(word in _plain(piece) for word in known)) if known else frozenset()
+
+
+@lru_cache(maxsize=256)
+def _words(value: bytes, person: bool) -> frozenset[str]:
+    """The identifiers in a value, as they may stand in a path."""
+    separators = _PARTS_OF_A_NAME if person else _VALUES
+    found = {_plain(word) for one in {value.decode("utf-8", "replace"), value.decode("latin-1")} for word in separators.split(one)}
+    return frozenset(word for word in found if len(word) >= _SHORTEST_NAME)
 
 
 def _plain(text: str) -> str:

@@ -38,13 +38,14 @@ def stored_pixels(data: Bytes, header: DicomHeader, frame: int) -> NDArray[Any]:
         frame: Which frame, from 0 on.
 
     Returns:
-        Integers of 8 or 16 bits: (H, W), signed or not as the header says, or (H, W, 3) RGB.
+        Integers of 8 or 16 bits in the machine's byte order: (H, W), in `header.range`, perhaps not writable; or (H, W, 3) RGB.
 
     Raises:
         ReadError: The frame is broken, cut off, or compressed in a way that no installed package reads.
     """
     try:
-        return _decode(data_set_bytes(data, header), header, frame)
+        decoded = _decode(data_set_bytes(data, header), header, frame)
+        return _within_range(decoded, header) if header.samples == 1 else decoded
     except (ReadError, MemoryError):
         raise
     except Exception:  # decoders raise all kinds of errors, and what they say may quote the file
@@ -85,9 +86,27 @@ def _array(source: bytes | memoryview, header: DicomHeader, frame: int, frames: 
         "pixel_keyword": "PixelData",
         "pixel_vr": header.written,
     }
+    if header.samples == 1:
+        options["correct_unused_bits"] = False  # `_within_range` does, where there is something to correct
+        if header.fragments is None and header.allocated > 1:
+            options["view_only"] = True
     plugin = preferred if preferred in decoder.available_plugins else ""
     decoded: NDArray[Any] = decoder.as_array(source, index=frame, decoding_plugin=plugin, **options)[0]
     return decoded
+
+
+def _within_range(array: NDArray[Any], header: DicomHeader) -> NDArray[Any]:
+    """Grey values without what stands in the bits above those stored; compressed images of other sizes than stated are refused."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    low, high = header.range
+    smallest, largest = int(array.min()), int(array.max())
+    if low <= smallest and largest <= high:
+        return array
+    if header.syntax in _J2K or header.syntax in JPEGLSTransferSyntaxes:
+        raise ReadError("corrupt", f"its pixels hold {smallest} to {largest}, but its header states {header.stored} bits: {low} to {high}")
+    unused = 8 * array.itemsize - header.stored
+    shifted: NDArray[Any] = array << unused >> unused
+    return shifted
 
 
 def _syntax_name(header: DicomHeader) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 
-from isograft.data.dicom_elements import Elements, decimals, items, order, raw, text, texts, unsigned
+from isograft.data.dicom_elements import Elements, decimals, items, raw, text, texts, unsigned
 from isograft.data.dicom_header import FRAME_GROUPS, SHARED_GROUPS, DicomHeader
 from isograft.data.readers import Pixels, ReadError
 
@@ -30,6 +30,8 @@ VALUE_TAGS = (
     *(*_PALETTE_SHAPES, *_PALETTES, *_SEGMENTED),
 )
 """The elements that say how values are shown."""
+
+_PIECE = 1 << 15
 
 NUMERIC_WINDOW = re.compile(r"(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
 """How a window is given by its numbers: centre/width, in the unit of the modality."""
@@ -100,36 +102,29 @@ def _grey(stored: NDArray[Any], header: DicomHeader, elements: Elements, window:
     modality = _modality(elements, header.signed)
     voi, told = _voi(elements, header.signed, window)
     inverted = header.photometric == "MONOCHROME1"
-    table = _table(header.stored, header.signed, modality, voi, inverted)
+    table = _table(*header.range, modality, voi, inverted)
     if voi is None:
-        low, high = _range(header.stored, header.signed)
+        low, high = header.range
         used = (int(stored.max()) - int(stored.min())) / (high - low)
         told = f"no window: full range of {header.stored} bits, {used:.0%} of it used"
     scaled = (
         "modality LUT" if isinstance(modality, Lut) else f"rescaled by {modality.slope:g} and {modality.intercept:+g}" if modality else ""
     )
-    grey: NDArray[np.uint8] = table[_places(stored, header)]
-    return grey, "; ".join(filter(None, (scaled, told, "inverted (MONOCHROME1)" * inverted)))
+    return _taken(table, _places(stored, header)), "; ".join(filter(None, (scaled, told, "inverted (MONOCHROME1)" * inverted)))
 
 
 def _places(stored: NDArray[Any], header: DicomHeader) -> NDArray[Any]:
     """Where stored values stand in a table from the smallest possible one to the largest: unsigned integers (H, W)."""
-    low, high = _range(header.stored, header.signed)
-    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    smallest, largest = int(stored.min()), int(stored.max())
-    if smallest < low or largest > high:
-        raise ReadError("corrupt", f"its pixels hold {smallest} to {largest}, but its header states {header.stored} bits: {low} to {high}")
     if not header.signed:
         return stored
     kind = np.dtype(f"u{stored.itemsize}").type
-    places: NDArray[Any] = stored.view(kind) - kind(low % (1 << 8 * stored.itemsize))
+    places: NDArray[Any] = stored.view(kind) - kind(header.range[0] % (1 << 8 * stored.itemsize))
     return places
 
 
 @lru_cache(maxsize=64)
-def _table(bits: int, signed: bool, modality: Modality, voi: Voi, inverted: bool) -> NDArray[np.uint8]:
-    """What each stored value is shown as, from the smallest to the largest: uint8 (2 ** bits,)."""
-    low, high = _range(bits, signed)
+def _table(low: int, high: int, modality: Modality, voi: Voi, inverted: bool) -> NDArray[np.uint8]:
+    """What each stored value is shown as, from the smallest to the largest one there can be: uint8 (high - low + 1,)."""
     values: NDArray[Any] = np.arange(low, high + 1, dtype=np.int64)
     if isinstance(modality, Rescale):
         values = values * modality.slope + modality.intercept
@@ -150,9 +145,13 @@ def _table(bits: int, signed: bool, modality: Modality, voi: Voi, inverted: bool
     return grey
 
 
-def _range(bits: int, signed: bool) -> tuple[int, int]:
-    """The smallest and the largest stored value."""
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+def _taken(table: NDArray[np.uint8], places: NDArray[Any]) -> NDArray[np.uint8]:
+    """`table[places]`, in pieces that stay in the processor's cache: three times as fast."""
+    flat = np.ascontiguousarray(places).reshape(-1)
+    found = np.empty(flat.size, np.uint8)
+    for start in range(0, flat.size, _PIECE):
+        np.take(table, flat[start : start + _PIECE], out=found[start : start + _PIECE], mode="clip")
+    return found.reshape(places.shape)
 
 
 def _windowed(values: NDArray[Any], window: Window) -> NDArray[np.float64]:
@@ -217,14 +216,14 @@ def _lut(elements: Elements, signed: bool, descriptor: int, data: int) -> Lut:
     wide = len(stored) >= 2 * count
     if not 8 <= bits <= 16 or len(stored) < count * (1 + wide):
         raise ReadError("corrupt", f"a look-up table of its header has {len(stored):,} bytes for {count:,} entries of {bits} bits")
-    entries = np.frombuffer(stored, f"{order(elements, data)}u2" if wide else np.uint8, count)
+    entries = np.frombuffer(stored, f"{elements[data].order}u2" if wide else np.uint8, count)
     return Lut(_first(elements, signed, descriptor), bits, entries.astype(np.uint16).tobytes())
 
 
 def _first(elements: Elements, signed: bool, descriptor: int) -> int:
     """The value that the first entry of a look-up table is for; where the file does not say how it is written, it is like a pixel."""
     first = unsigned(elements, descriptor)[1]
-    negative = {"SS": True, "US": False}.get(str(elements[descriptor].VR), signed)
+    negative = {b"SS": True, b"US": False}.get(elements[descriptor].kind, signed)
     return first - (1 << 16) if negative and first >> 15 else first
 
 
@@ -238,7 +237,7 @@ def _colours(stored: NDArray[Any], bits: int) -> tuple[NDArray[np.uint8], str]:
 
 def _palette_colours(stored: NDArray[Any], header: DicomHeader, elements: Elements) -> tuple[NDArray[np.uint8], str]:
     """The colours of a palette: uint8 (H, W, 3). Of 16-bit entries the upper 8 bits are shown."""
-    low, high = _range(header.stored, header.signed)
+    low, high = header.range
     values, channels = np.arange(low, high + 1), []
     for shape, plain, segmented in zip(_PALETTE_SHAPES, _PALETTES, _SEGMENTED, strict=True):
         read = _lut if plain in elements else _segmented_lut
@@ -251,7 +250,7 @@ def _palette_colours(stored: NDArray[Any], header: DicomHeader, elements: Elemen
 def _segmented_lut(elements: Elements, signed: bool, descriptor: int, data: int) -> Lut:
     """A look-up table written as runs and ramps. No run can make it longer than it says, by much."""
     count, _, bits = unsigned(elements, descriptor)
-    words = np.frombuffer(raw(elements, data), f"{order(elements, data)}u2" if bits > 8 else np.uint8).tolist()
+    words = np.frombuffer(raw(elements, data), f"{elements[data].order}u2" if bits > 8 else np.uint8).tolist()
     entries: list[int] = []
     at = 0
     while at + 2 < len(words) and len(entries) < (count or 1 << 16):
