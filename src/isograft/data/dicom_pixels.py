@@ -5,27 +5,27 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
 )
 
+from isograft.data import dicom_helper
 from isograft.data.dicom_header import DicomHeader, data_set_bytes
 from isograft.data.headers import Bytes, HeaderError, codestream, jpeg_ends
 from isograft.data.readers import ReadError
-from isograft.errors import IsograftError
-from isograft.extras import needed
 
 _JPEG = frozenset(JPEGTransferSyntaxes) | frozenset(JPEGLSTransferSyntaxes)
 _J2K = frozenset(JPEG2000TransferSyntaxes)
+_PACKAGES = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg or pylibjpeg-rle", "pillow": "pillow"}
 _J2K_START, _EOC = b"\xff\x4f\xff\x51", b"\xff\xd9"
 
 
@@ -53,26 +53,36 @@ def stored_pixels(data: Bytes, header: DicomHeader, frame: int) -> NDArray[Any]:
 
 
 def _decode(plain: memoryview, header: DicomHeader, frame: int) -> NDArray[Any]:
-    if header.fragments is None:
-        return _array(plain[header.start : header.start + header.pixel_bytes + 1], header, frame, header.frames)
-    coded = _frame_bytes(plain, header, header.fragments, frame)
-    syntax = UID(header.syntax)
-    if syntax in _JPEG or syntax in _J2K:
-        coded = _checked(coded, header)
-    if syntax == JPEGExtended12Bit and header.stored > 8:
-        return _extended(coded, header)
-    return _array(encapsulate([coded], has_bot=False), header, 0, 1)
-
-
-def _array(source: bytes | memoryview, header: DicomHeader, frame: int, frames: int) -> NDArray[Any]:
-    """Let pydicom decode a frame."""
     try:
         decoder = get_decoder(header.syntax)
     except NotImplementedError:
         raise ReadError("unsupported", f"pixel data in {_syntax_name(header)}, which is not read") from None
     if not decoder.is_available:
         raise ReadError("unsupported", f"no installed package decodes {_syntax_name(header)}; pip install 'isograft[dicom]'")
-    preferred = "pylibjpeg" if header.syntax in _J2K or header.syntax == RLELossless else "pillow"
+    if header.fragments is None:
+        data = plain[header.start : header.start + header.pixel_bytes + 1]
+        return decoder.as_array(data, index=frame, **_options(header, header.frames))[0]
+    coded = _frame_bytes(plain, header, header.fragments, frame)
+    if header.syntax in _JPEG or header.syntax in _J2K:
+        coded = _checked(coded, header)
+    plugin, options = _plugin(header), _options(header, 1)
+    if plugin not in decoder.available_plugins:
+        raise ReadError("unsupported", f"{_syntax_name(header)} needs the package {_PACKAGES[plugin]}; pip install 'isograft[dicom]'")
+    if plugin == "pillow":
+        return decoder.as_array(encapsulate([coded], has_bot=False), index=0, decoding_plugin=plugin, **options)[0]
+    return dicom_helper.decode(header.syntax, plugin, coded, options)
+
+
+def _plugin(header: DicomHeader) -> str:
+    """Which of pydicom's plugins decodes it: the one that bears broken data best."""
+    if header.syntax in _J2K or header.syntax == RLELossless:
+        return "pylibjpeg"
+    eight_bits = header.syntax == JPEGBaseline8Bit or (header.syntax == JPEGExtended12Bit and header.stored == 8)
+    return "pillow" if eight_bits else "gdcm"
+
+
+def _options(header: DicomHeader, frames: int) -> dict[str, Any]:
+    """The decoding options of pydicom."""
     options: dict[str, Any] = {
         "rows": header.rows,
         "columns": header.columns,
@@ -90,9 +100,7 @@ def _array(source: bytes | memoryview, header: DicomHeader, frame: int, frames: 
         options["correct_unused_bits"] = False  # `_within_range` does, where there is something to correct
         if header.fragments is None and header.allocated > 1:
             options["view_only"] = True
-    plugin = preferred if preferred in decoder.available_plugins else ""
-    decoded: NDArray[Any] = decoder.as_array(source, index=frame, decoding_plugin=plugin, **options)[0]
-    return decoded
+    return options
 
 
 def _within_range(array: NDArray[Any], header: DicomHeader) -> NDArray[Any]:
@@ -146,27 +154,3 @@ def _checked(coded: bytes, header: DicomHeader) -> bytes:
     if not (_EOC in coded[-16:] if header.syntax in _J2K else jpeg_ends(coded)):
         raise ReadError("truncated", f"its {_syntax_name(header)} image stops before its end")
     return coded
-
-
-def _extended(coded: bytes, header: DicomHeader) -> NDArray[Any]:
-    """Decode a grey JPEG of 12 bits with GDCM, which can what pydicom's way to it refuses."""
-    try:
-        gdcm = needed("gdcm", "dicom")
-    except IsograftError as error:
-        raise ReadError("unsupported", str(error)) from None
-    if header.samples != 1:
-        raise ReadError("unsupported", "a colour JPEG with 12 bits per sample; convert it to 8 bits")
-    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(coded)
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((header.columns, header.rows, 1))
-    image.SetDataElement(element)
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(header.syntax))))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, header.stored, header.stored - 1, int(header.signed)))
-    samples = image.GetBuffer().encode("utf-8", "surrogateescape")
-    return np.frombuffer(samples, "<i2" if header.signed else "<u2").reshape(header.rows, header.columns)
