@@ -60,7 +60,7 @@ def _decode(plain: memoryview, header: DicomHeader, frame: int) -> NDArray[Any]:
     if not decoder.is_available:
         raise ReadError("unsupported", f"no installed package decodes {_syntax_name(header)}; pip install 'isograft[dicom]'")
     if header.fragments is None:
-        data = plain[header.start : header.start + header.pixel_bytes + 1]
+        data = plain[header.start : header.start + header.pixel_bytes + header.pixel_bytes % 2]
         return decoder.as_array(data, index=frame, **_options(header, header.frames))[0]
     coded = _frame_bytes(plain, header, header.fragments, frame)
     if header.syntax in _JPEG or header.syntax in _J2K:

@@ -136,7 +136,7 @@ def _table(low: int, high: int, modality: Modality, voi: Voi, inverted: bool) ->
         share = _look_up(values, voi) / (2**voi.bits - 1)
     else:
         least, most = (0, 2**modality.bits - 1) if isinstance(modality, Lut) else (values.min(), values.max())
-        share = (values - least) / (most - least)
+        share = (values - least) / (most - least) if most > least else np.full(len(values), np.nan)
     if not np.isfinite(share).all():
         raise ReadError("corrupt", "its header rescales all values to the same one, or to none")
     grey = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
