@@ -1,7 +1,7 @@
 """Decoding in processes of their own: a broken image can bring a decoder down, and with it the process that it runs in.
 
-GDCM, the only free decoder of JPEG Lossless, JPEG-LS and JPEG with 12 bits, ends its process at many broken images, and the decoders
-of JPEG 2000 and RLE keep Python's other threads waiting. So each thread that decodes has a helper. An image that ends it is
+GDCM, the only free decoder of JPEG Lossless, JPEG-LS and JPEG with 12 bits, ends its process at many broken images; that of JPEG 2000
+is as complex, and prints what it dislikes. So each thread that decodes such an image has a helper. An image that ends it is
 unusable, and the next one gets a new helper.
 """
 

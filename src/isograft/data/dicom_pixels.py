@@ -48,7 +48,9 @@ def stored_pixels(data: Bytes, header: DicomHeader, frame: int) -> NDArray[Any]:
         return _within_range(decoded, header) if header.samples == 1 else decoded
     except (ReadError, MemoryError):
         raise
-    except Exception:  # decoders raise all kinds of errors, and what they say may quote the file
+    except BaseException as error:  # decoders raise all kinds of errors, and what they say may quote the file
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # which is how one in Rust fails
+            raise
         raise ReadError("corrupt", f"its {_syntax_name(header)} pixel data cannot be decoded") from None
 
 
@@ -68,7 +70,7 @@ def _decode(plain: memoryview, header: DicomHeader, frame: int) -> NDArray[Any]:
     plugin, options = _plugin(header), _options(header, 1)
     if plugin not in decoder.available_plugins:
         raise ReadError("unsupported", f"{_syntax_name(header)} needs the package {_PACKAGES[plugin]}; pip install 'isograft[dicom]'")
-    if plugin == "pillow":
+    if plugin == "pillow" or header.syntax == RLELossless:
         return decoder.as_array(encapsulate([coded], has_bot=False), index=0, decoding_plugin=plugin, **options)[0]
     return dicom_helper.decode(header.syntax, plugin, coded, options)
 
