@@ -31,6 +31,8 @@ def ingest(
     microns_per_pixel: float = 0.5,
     tissue: float = 0.5,
     slide_resolution: float | None = None,
+    window: str | None = None,
+    hash_key: str | Path | None = None,
 ) -> Manifest:
     """Decode every image once and write a manifest: one row per image, good or bad.
 
@@ -51,6 +53,8 @@ def ingest(
         microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
         tissue: Slides: least share of tissue in a tile.
         slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
+        window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
+        hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
 
     Returns:
         The manifest written.
@@ -261,6 +265,8 @@ def predict(
     microns_per_pixel: float = 0.5,
     tissue: float = 0.5,
     slide_resolution: float | None = None,
+    window: str | None = None,
+    hash_key: str | Path | None = None,
 ) -> DataFrame:
     """Classify images: one row per input, whatever its state.
 
@@ -277,6 +283,8 @@ def predict(
         microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
         tissue: Slides: least share of tissue in a tile.
         slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
+        window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
+        hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
 
     Returns:
         The table written: one row per input.

@@ -59,8 +59,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class TileSettings(Settings):
-    """How whole-slide images become tiles."""
+class ContentSettings(Settings):
+    """How files are read that hold more than an image: whole-slide images and DICOM."""
 
     tile_size: int = Field(256, ge=16, le=4096, description="Slides: side of a tile in pixels.")
     microns_per_pixel: float = Field(0.5, gt=0, le=1000, description="Slides: resolution of the tiles in µm per pixel.")
@@ -68,9 +68,11 @@ class TileSettings(Settings):
     slide_resolution: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None, description="Slides: µm per pixel of the finest level [default: as the slide states it]."
     )
+    window: str | None = Field(None, description="DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].")
+    hash_key: Path | None = Field(None, description="DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].")
 
 
-class IngestSettings(TileSettings):
+class IngestSettings(ContentSettings):
     """Decode every image once and write a manifest: one row per image, good or bad."""
 
     source: tuple[Path, ...] = Field(
@@ -191,7 +193,7 @@ class EvaluateSettings(DataSettings):
         return self
 
 
-class PredictSettings(TileSettings):
+class PredictSettings(ContentSettings):
     """Classify images: one row per input, whatever its state."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)

@@ -7,9 +7,10 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from isograft.data.address import Address
+from isograft.data.files import is_dicom
 from isograft.data.readers import Pixels, ReadError, read_image
 from isograft.data.slides import is_slide, read_tile, tiles
-from isograft.settings import TileSettings
+from isograft.settings import ContentSettings
 
 
 class Part(NamedTuple):
@@ -18,26 +19,32 @@ class Part(NamedTuple):
     Attributes:
         part: The `part` of its `Address`.
         columns: What the file itself tells of the image, by manifest column: `group`, `label`, or any further name.
+        telling: The folders and the name in the file's path that name its patient; they are no label, and the user is warned.
     """
 
     part: str = ""
     columns: Mapping[str, str | None] = {}
+    telling: frozenset[str] = frozenset()
 
 
-def parts(file: str, settings: TileSettings) -> list[Part]:
+def parts(file: str, settings: ContentSettings) -> list[Part]:
     """The images a file holds, in a fixed order; one without a name for an ordinary image.
 
     Raises:
         ReadError: The file cannot be used.
         IsograftError: The file needs an option, or a package, that is not there.
     """
+    if is_dicom(file):
+        from isograft.data.dicom import dicom_parts
+
+        return dicom_parts(file, settings)
     if is_slide(file):
         name = PurePath(file).stem
         return [Part(str(tile), {"group": name, "slide": name}) for tile in tiles(file, settings)]
     return [Part()]
 
 
-def parts_or_reason(file: str, settings: TileSettings) -> tuple[list[Part], ReadError | None]:
+def parts_or_reason(file: str, settings: ContentSettings) -> tuple[list[Part], ReadError | None]:
     """The images of a file; of one that cannot be used one without a name, and why."""
     try:
         return parts(file, settings), None
@@ -56,6 +63,10 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
         ReadError: The image cannot be used.
     """
     address = Address.of(place)
+    if is_dicom(address.file):
+        from isograft.data.dicom import read_dicom
+
+        return read_dicom(address, max_pixels)
     if address.part.startswith("x="):
         return read_tile(address.file, address.part, max_pixels)
     return read_image(address.file, max_pixels)

@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isograft.data.readers import IMAGE_SUFFIXES
+from isograft.data.address import is_url
+from isograft.data.readers import IMAGE_SUFFIXES, OPEN_FLAGS
 from isograft.data.slides import SLIDE_SUFFIXES
 from isograft.errors import IsograftError
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+"""How the names of DICOM files end, where they end in a word."""
 
 GENERIC_FOLDERS = frozenset(
     {"data", "dataset", "files", "image", "images", "img", "imgs", "jpeg", "jpg", "photos", "pictures", "png", "raw"}
@@ -63,7 +67,7 @@ def find_images(sources: Sequence[Path]) -> Listing:
         root = os.path.abspath(os.path.expanduser(source))
         before = len(taken)
         for path in _walk(root, entered) if Path(root).is_dir() else [_single(root)]:
-            if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES | SLIDE_SUFFIXES and path != root:
+            if path != root and not is_image(path):
                 others.append(path)
             elif path not in taken:
                 taken.add(path)
@@ -71,8 +75,34 @@ def find_images(sources: Sequence[Path]) -> Listing:
                 images.append(ImageFile(path, folder, os.path.relpath(path, folder).replace(os.sep, "/")))
         if len(taken) == before and not any(image.path.startswith(root + os.sep) for image in images):
             seen = f"; it has {len(others)} other files, such as {Path(others[0]).name}" if others else ""
-            raise IsograftError(f"{source} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))}){seen}; name a folder with images")
+            known = " ".join(sorted(IMAGE_SUFFIXES | DICOM_SUFFIXES | SLIDE_SUFFIXES))
+            raise IsograftError(f"{source} holds no image ({known}){seen}; name a folder with images")
     return Listing(images, others)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is taken for an image: by its suffix, or as a DICOM file by its first bytes."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES | SLIDE_SUFFIXES or is_dicom(path)
+
+
+def is_dicom(path: str) -> bool:
+    """Whether a file is a DICOM file: by its suffix, or where it has none, or a number for one, by the letters at its byte 128."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in DICOM_SUFFIXES:
+        return True
+    if suffix in IMAGE_SUFFIXES or suffix in SLIDE_SUFFIXES or (suffix and not suffix[1:].isdecimal()) or is_url(path):
+        return False
+    try:
+        descriptor = os.open(path, OPEN_FLAGS)  # a pipe must not make us wait
+    except OSError:
+        return False
+    try:
+        os.lseek(descriptor, 128, os.SEEK_SET)
+        return os.read(descriptor, 4) == b"DICM"
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def folder_labels(images: Sequence[ImageFile]) -> list[tuple[str | None, str | None]]:

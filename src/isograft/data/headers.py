@@ -13,6 +13,7 @@ from dataclasses import dataclass
 Bytes = bytes | mmap.mmap
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_LS_FRAME = 0xF7
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _TIFF_SIZES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}
@@ -87,6 +88,25 @@ def jpeg_ends(data: Bytes) -> bool:
     except (IndexError, HeaderError):
         return False
     return data.rfind(b"\xff\xd9", scan) >= 0
+
+
+def codestream(data: Bytes) -> Header | None:
+    """The header of a bare JPEG, JPEG-LS or JPEG 2000 image, as DICOM files hold them; None for anything else.
+
+    Raises:
+        HeaderError: It is one of them but its header is broken or cut off.
+    """
+    try:
+        if data[:2] == b"\xff\xd8":
+            at = _jpeg_segment(data, _JPEG_FRAMES | {_JPEG_LS_FRAME})
+            bits, height, width, channels = struct.unpack(">BHHB", data[at + 4 : at + 10])
+            return Header(width, height, "jpeg", channels, bits)
+        if data[:4] == b"\xff\x4f\xff\x51":
+            right, bottom, left, top = struct.unpack(">IIII", data[8:24])
+            return Header(right - left, bottom - top, "jpeg2000", struct.unpack(">H", data[40:42])[0], (data[42] & 0x7F) + 1)
+    except (IndexError, struct.error):
+        raise HeaderError("the image ends inside its header", truncated=True) from None
+    return None
 
 
 def _jpeg_segment(data: Bytes, wanted: frozenset[int]) -> int:

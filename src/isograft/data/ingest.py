@@ -7,18 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.containers import parts_or_reason
 from isograft.data.decode import Facts, core_count, decode_all
 from isograft.data.files import ImageFile, Listing, find_images, folder_labels
 from isograft.data.manifest import SCHEMA, Manifest, arrange, relative_uri
-from isograft.data.readers import ReadError
 from isograft.data.selection import holds
 from isograft.data.tables import CONFLICTING, REPEATED, UNLISTED, FileIndex, Problems, Table, match, read_table
+from isograft.data.unfold import unfold
 from isograft.errors import IsograftError
 from isograft.settings import IngestSettings
 
@@ -50,7 +48,7 @@ def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool =
         listed_only: The CSV alone says which files are meant: files without a row are none of our business.
     """
     images, table = _tabulate(settings, listing, listed_only)
-    places, table, reasons = _parts(settings, images, table)
+    places, table, reasons = unfold(settings, images, table)
     sound = [place for place, reason in zip(places, reasons, strict=True) if reason is None]
     with console.Progress(len(sound), "Reading images") as progress:
         read = iter(decode_all(sound, int(settings.max_megapixels * 1e6), _threads(settings), progress.advance))
@@ -166,26 +164,6 @@ def _without_label(frame: pl.DataFrame, table: Table, files: FileIndex) -> pl.Da
             seen.setdefault(index, set()).add(name)
     disputed = [len(seen.get(index, ())) > 1 for index in range(frame.height)]
     return frame.with_columns(label=pl.when(pl.Series(disputed)).then(None).otherwise(pl.col("label")))
-
-
-def _parts(
-    settings: IngestSettings, images: Sequence[ImageFile], table: pl.DataFrame
-) -> tuple[list[Address], pl.DataFrame, list[ReadError | None]]:
-    """Where every image lies, its row of the table, and why it cannot be used where that is known already.
-
-    A file that holds several images is repeated, with what it tells of each. What the user says of a file (label, group) counts more
-    than what stands in it.
-    """
-    asked = [parts_or_reason(image.path, settings) for image in images]
-    held = [several for several, _ in asked]
-    reasons = [reason for several, reason in asked for _ in several]
-    places = [Address(image.path, one.part) for image, several in zip(images, held, strict=True) for one in several]
-    table = table[np.repeat(np.arange(len(images)), [len(several) for several in held])]
-    told = [one.columns for several in held for one in several]
-    for name in sorted({name for columns in told for name in columns}):
-        found = pl.Series(name, [columns.get(name) for columns in told], pl.String)
-        table = table.with_columns(pl.coalesce(pl.col(name).cast(pl.String), found) if name in table.columns else found)
-    return places, table, reasons
 
 
 def _assemble(settings: IngestSettings, places: Sequence[Address], facts: Sequence[Facts], table: pl.DataFrame) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from isograft.data.files import ImageFile
+from isograft.data.files import DICOM_SUFFIXES, ImageFile
 from isograft.data.readers import IMAGE_SUFFIXES
 from isograft.data.selection import holds
 from isograft.data.tables import NoPathColumn, Table, exact_path, read_table
@@ -46,7 +46,7 @@ class NamedFiles:
 
     def find(self, cell: str | None) -> list[str]:
         """The absolute path of the one image file a cell names, or nothing; only a name that ends like an image is asked for."""
-        if cell is None or os.path.splitext(cell)[1].lower() not in IMAGE_SUFFIXES:
+        if cell is None or os.path.splitext(cell)[1].lower() not in IMAGE_SUFFIXES | DICOM_SUFFIXES:
             return []
         if cell not in self._asked:
             path = exact_path(cell, self._folder)

@@ -25,7 +25,7 @@ from isograft.errors import IsograftError
 from isograft.extras import needed
 
 if TYPE_CHECKING:
-    from isograft.settings import TileSettings
+    from isograft.settings import ContentSettings
 
 SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"})
 _TIFF_SUFFIXES = (".tif", ".tiff")
@@ -76,7 +76,7 @@ def is_slide(path: str) -> bool:
     return header is not None and header.pyramid
 
 
-def tiles(path: str, settings: TileSettings) -> list[Tile]:
+def tiles(path: str, settings: ContentSettings) -> list[Tile]:
     """The tiles of a slide that show tissue, row by row.
 
     Raises:
@@ -130,7 +130,7 @@ def read_tile(path: str, part: str, max_pixels: int) -> Pixels:
     return Pixels(np.ascontiguousarray(region))
 
 
-def _resolution(path: str, slide: Any, settings: TileSettings) -> float:
+def _resolution(path: str, slide: Any, settings: ContentSettings) -> float:
     """Micrometres per pixel of level 0: what the slide states, or what the user says."""
     stated = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
     try:

@@ -18,12 +18,12 @@ from isograft.data.containers import read
 from isograft.data.readers import ReadError
 from isograft.data.slides import Tile, is_slide, read_tile, tiles
 from isograft.errors import IsograftError
-from isograft.settings import TileSettings
+from isograft.settings import ContentSettings
 
 openslide = pytest.importorskip("openslide", reason="slides need the extra: pip install 'isograft[slides]'")
 
 STARTS = [b"", b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0"]
-SETTINGS = TileSettings.model_validate({"tile_size": 128, "microns_per_pixel": 0.5})
+SETTINGS = ContentSettings.model_validate({"tile_size": 128, "microns_per_pixel": 0.5})
 
 
 @pytest.fixture(scope="module")
