@@ -221,3 +221,27 @@ def test_a_model_folder_scores_real_images_to_the_same_bits_in_both_verbs_and_re
     with pytest.raises(LeakageError, match="4 of 12 images were seen"):
         ingest(IngestSettings(source=(tmp_path / "train", tmp_path / "test"), out=tmp_path / "all.parquet"))
         evaluate(EvaluateSettings(model=tmp_path / "model", data=str(tmp_path / "all.parquet"), out=tmp_path / "leaky"))
+
+
+def test_every_frame_of_a_dicom_file_is_answered_and_the_file_as_a_whole_where_asked(
+    world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pytest.importorskip("pydicom.data", reason="reading DICOM needs the extra dicom")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where the site's key is made
+    shipped = Path(data.__file__).parent / "test_files"
+    (tmp_path / "scans").mkdir()
+    for name in ("SC_rgb_rle_2frame.dcm", "SC_rgb_small_odd.dcm"):
+        (tmp_path / "scans" / name).write_bytes((shipped / name).read_bytes())
+    table = world.run(tmp_path / "scans")
+    assert table["uri"].to_list() == ["SC_rgb_rle_2frame.dcm#frame=0", "SC_rgb_rle_2frame.dcm#frame=1", "SC_rgb_small_odd.dcm"]
+    assert (table["status"] == "ok").all() and table["p_dark"].null_count() == 0
+    whole = world.run(tmp_path / "scans", out="whole.csv", pool_by="file")
+    assert whole.select("file", "images").rows() == [("SC_rgb_rle_2frame.dcm", 2), ("SC_rgb_small_odd.dcm", 1)]
+    assert whole["p_dark"][0] == pytest.approx(table["p_dark"][:2].mean())
+
+
+def test_files_that_cannot_be_opened_as_slides_get_a_row_that_says_so(world: SimpleNamespace, tmp_path: Path) -> None:
+    pytest.importorskip("openslide", reason="slides need the extra slides")
+    (tmp_path / "case.svs").write_bytes(b"no slide")
+    table = world.run(tmp_path / "case.svs")
+    assert table.select("uri", "status", "predicted").rows() == [("case.svs", "unsupported", None)]
