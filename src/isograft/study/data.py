@@ -51,10 +51,15 @@ def open_study_data(spec: StudySpec, cache_dir: Path, threads: int) -> StudyData
 
 def content(manifest: Manifest) -> str:
     """What a manifest's rows are and, where it names splits itself, who is tested; the fingerprint alone does not tell folds apart."""
-    if manifest.frame["split"].null_count() == len(manifest):
+    if not names_splits(manifest):
         return manifest.fingerprint()
     places = sorted(repr(pair) for pair in manifest.frame.select("pixel_hash", "split").rows())
     return hashlib.sha256("\n".join([manifest.fingerprint(), *places]).encode()).hexdigest()
+
+
+def names_splits(manifest: Manifest) -> bool:
+    """Whether the data say themselves who is trained on and who is tested."""
+    return manifest.frame["split"].null_count() < len(manifest)
 
 
 def stacked(manifests: list[Manifest]) -> Manifest:

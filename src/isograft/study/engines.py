@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -124,7 +125,12 @@ def work_quietly(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
 
 
 def _begin(parent: int) -> None:
-    """End a worker process when the study is killed: nobody would be there to record what it does."""
+    """Prepare a worker: it ends when the study is killed, as nobody would be there to record what it does, and bears Ctrl-C.
+
+    Ctrl-C reaches all workers. One that waits for a job would die of it, and take the others with it before they have saved their
+    state; a training sets a handler of its own.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -29,6 +29,8 @@ class StudyFolder:
         results: results.parquet, one row per finished run, sorted by `KEYS`.
         ledger: Finished jobs by key; of a job that was done twice, the last time.
         synthetic: Whether the images are drawn by a program, by what the spec says of itself.
+        fixed_splits: Tasks whose data name their own splits.
+        unknown_past: Names of the weights files that arms start from.
     """
 
     path: Path
@@ -39,6 +41,8 @@ class StudyFolder:
     results: pl.DataFrame
     ledger: dict[str, dict[str, Any]]
     synthetic: bool
+    fixed_splits: list[str]
+    unknown_past: list[str]
 
     @classmethod
     def read(cls, path: Path) -> StudyFolder:
@@ -59,6 +63,8 @@ class StudyFolder:
             _results(path / RESULTS_FILE),
             {entry["key"]: entry for entry in read_entries(path / LEDGER_FILE)},
             bool(about.get("synthetic")) or _says_synthetic(about["spec"]),
+            list(about.get("fixed_splits", [])),
+            list(about.get("unknown_past", [])),
         )
 
     def predictions(self, job: str) -> pl.DataFrame:
@@ -67,7 +73,7 @@ class StudyFolder:
         try:
             return pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError):
-            raise IsograftError(f"{path} is missing or damaged; run the study again with --resume") from None
+            raise IsograftError(f"{path} is missing or damaged; delete {path.parent.parent} and continue with --resume") from None
 
     def scopes(self) -> list[tuple[str, str, str]]:
         """Every (backbone, protocol, task) with a run, in the order of the spec."""
@@ -78,6 +84,11 @@ class StudyFolder:
     def rows(self, scope: tuple[str, str, str]) -> pl.DataFrame:
         """The rows of results.parquet of one (backbone, protocol, task)."""
         return self.results.filter(*(pl.col(name) == value for name, value in zip(SCOPE, scope, strict=True)))
+
+    @property
+    def strategy(self) -> str:
+        """How tasks are trained on."""
+        return str(self.spec.get("finetune", {}).get("strategy", "auto"))
 
     def title(self, task: str) -> str:
         """A task in words, or its name."""
@@ -112,5 +123,5 @@ def _says_synthetic(spec: dict[str, Any]) -> bool:
     words = [spec.get("title", "")]
     for entries in (spec.get("pools", {}), spec.get("tasks", {})):
         for name, entry in entries.items():
-            words += [name, entry.get("title", ""), entry.get("data", "")]
+            words += [name, entry.get("title", ""), PurePath(entry.get("data", "")).name]
     return any("synthetic" in str(word).lower() for word in words)

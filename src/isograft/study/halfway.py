@@ -61,6 +61,12 @@ def begin(place: Path, partial: Path) -> float:
     return spent
 
 
+def remove_unless_saved(partial: Path) -> None:
+    """Remove what a job left that could not go on, but not the saved state of a training: `--resume` takes it up."""
+    if not _saved_at(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _saved_at(path: Path) -> float:
     """When the state of a training was saved last, in seconds since 1970; 0 where none was."""
     with suppress(OSError):

@@ -23,7 +23,7 @@ class LabelsNeeded:
     Attributes:
         better: The arm that is better with the same labels.
         worse: The arm that needs more.
-        budget: Label budget of `better`; 0 is all labels.
+        budget: Label budget of `better`.
         given: Labels per class of that budget.
         needed: Labels per class at which `worse` is as good; None where it is not with the most labels tried.
         low: Lower end of the interval of `needed`.
@@ -64,7 +64,8 @@ def labels_needed(runs: Runs, comparison: Comparison, figure: str) -> list[Label
 def _saving(runs: Runs, better: str, worse: str, budget: int, figure: str) -> LabelsNeeded | None:
     start = runs.budgets.index(budget)
     usable = set(common_budgets(runs, (better, worse), figure))
-    later = [other for other in runs.budgets[start:] if other in usable]
+    # All labels are no number per class where classes differ in size, so the curve ends before them.
+    later = [other for other in runs.budgets[start:] if other in usable and other != 0]
     gaps = [runs.contrast({(better, budget): 1.0, (worse, other): -1.0}, figure) for other in later]
     labels = np.array([runs.labels[runs.budgets.index(other)] for other in later])
     if len(later) < 2 or any(gap.low is None for gap in gaps) or not (np.diff(labels) > 0).all():

@@ -14,12 +14,13 @@ import numpy as np
 from isograft.data.manifest import Manifest
 from isograft.errors import IsograftError
 from isograft.settings import FinetuneSettings
-from isograft.study.arms import STARTS, Step, arms_of
+from isograft.study.arms import Step, arms_of
 from isograft.study.cleaning import Cleaned, Mask, cleaned, overlap
-from isograft.study.data import IMAGE_SPLIT, LEAKY_POOL, StudyData, content, joined, open_study_data, stacked
+from isograft.study.data import IMAGE_SPLIT, LEAKY_POOL, StudyData, content, joined, names_splits, open_study_data, stacked
 from isograft.study.defaults import image_size_of, precision_of
 from isograft.study.jobs import Job
 from isograft.study.spec import Protocol, StudySpec
+from isograft.study.starts import Starts, said
 
 ALL = 0
 """The label budget `all` in results and file names."""
@@ -34,6 +35,7 @@ class JobPlan:
         classes: Class names by task.
         removed: How many images were removed before a training, and of how many, by the name of the training.
         precision: Arithmetic by backbone.
+        fixed_splits: Tasks whose data name their own splits.
         manifests: The images of the jobs, by file name in the study's folder.
     """
 
@@ -41,6 +43,7 @@ class JobPlan:
     classes: dict[str, list[str]]
     removed: dict[str, dict[str, int]]
     precision: dict[str, str]
+    fixed_splits: list[str]
     manifests: dict[str, Manifest]
 
     def write_manifests(self, folder: Path) -> None:
@@ -71,7 +74,8 @@ def plan_jobs(spec: StudySpec, cache_dir: Path, threads: int, precision: Mapping
             for task in spec.tasks:
                 planner.plan(backbone, protocol, task)
     classes = {task: manifest.classes() for task, manifest in data.tasks.items()}
-    return JobPlan(list(planner.jobs.values()), classes, planner.removed, chosen, planner.manifests)
+    fixed = [task for task, manifest in data.tasks.items() if names_splits(manifest)]
+    return JobPlan(list(planner.jobs.values()), classes, planner.removed, chosen, fixed, planner.manifests)
 
 
 @dataclass(frozen=True)
@@ -132,15 +136,22 @@ class _Planner:
     removed: dict[str, dict[str, int]] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     _overlaps: dict[tuple[str, str], Mask] = field(default_factory=dict)
+    _starts: Starts = field(default_factory=Starts)
 
     def plan(self, backbone: str, protocol: Protocol, task: str) -> None:
         """Plan all arms, budgets and repeats of one comparison."""
+        if protocol in IMAGE_SPLIT and names_splits(self.data.tasks[task]):
+            raise IsograftError(
+                f"task {task}: its data name their own splits, so the protocol {protocol} cannot split image by image; leave it out"
+            )
         scope = _Scope(backbone, protocol, task, self._keep(self.data.task(task, protocol)), self._keep(self.data.tasks[task]))
         arms = arms_of(self.spec, task, backbone)
         probes: dict[_Start, list[tuple[int, int]]] = {}
         for repeat in range(self.spec.repeats):
             tested, sizes = self._split(scope.images.manifest, task, repeat)
             for arm, steps in arms.items():
+                if protocol not in LEAKY_POOL:
+                    self._starts.refuse_seen(steps[0].name, tested, task)
                 start = _Start(arm, steps[0].name, self._chain(scope, steps, tested, repeat))
                 if self.spec.finetune.strategy == "probe":
                     probes.setdefault(start, []).extend((budget, repeat) for budget in sizes)
@@ -159,25 +170,29 @@ class _Planner:
         test = np.empty(0, np.int64)
         for budget in self.spec.labels_per_class:
             try:
-                rows = partition(self._split_settings(task, budget, repeat), manifest, Plan())
+                rows = partition(self._split_settings(manifest, budget, repeat), manifest, Plan())
             except IsograftError as error:
                 raise IsograftError(f"task {task}, repeat {repeat}: {error}") from None
             sizes[ALL if budget == "all" else budget] = len(rows.train) + len(rows.val)
             test = rows.test
         return manifest.take(test), sizes
 
-    def _split_settings(self, task: str, budget: int | str, repeat: int) -> FinetuneSettings:
+    def _split_settings(self, manifest: Manifest, budget: int | str, repeat: int) -> FinetuneSettings:
         return FinetuneSettings.model_validate(
             {
-                "data": task,
+                "data": "its data",
                 "out": Path("unused"),
                 "init": "scratch",
-                "test_fraction": self.spec.test_fraction,
+                "test_fraction": self._fraction(manifest),
                 "labels_per_class": None if budget == "all" else budget,
                 "seed": self.spec.seed + repeat,
                 "strategy": self.spec.finetune.strategy,
             }
         )
+
+    def _fraction(self, manifest: Manifest) -> float:
+        """The share to hold out; where the data name their own test images the option stays at its default, as it has no use."""
+        return float(FinetuneSettings.model_fields["test_fraction"].default) if names_splits(manifest) else self.spec.test_fraction
 
     def _chain(self, scope: _Scope, steps: tuple[Step, ...], tested: Manifest, repeat: int) -> str | None:
         """Plan what precedes the task in an arm; return the key of the last training, or None when there is none."""
@@ -191,7 +206,7 @@ class _Planner:
                 )
             kind = "pretrain" if step.kind == "pool" else "step"
             options = self._step_options() if kind == "step" else self.spec.pretrain.model_dump(mode="json")
-            images, name = self._keep(kept.manifest), f"{step} from {' > '.join(str(one) for one in steps[:place])}"
+            images, name = self._keep(kept.manifest), f"{step} from {' > '.join(said(one) for one in steps[:place])}"
             start = _Start("", steps[0].name, parent)
             payload = {**self._common(scope, start, images, options), "removed": kept.removed, "seed": self.spec.seed}
             parent = self._add(kind, name, start, len(images.manifest) * _passes(options, len(images.manifest)), payload, images)
@@ -237,7 +252,7 @@ class _Planner:
         return {
             **self._common(scope, start, scope.images, self.spec.finetune.model_dump(mode="json")),
             "groups": scope.groups.file,
-            "test_fraction": self.spec.test_fraction,
+            "test_fraction": self._fraction(scope.images.manifest),
             "seed": self.spec.seed,
             "runs": [list(run) for run in runs],
             "protocol": scope.protocol,
@@ -266,7 +281,7 @@ class _Planner:
         return images
 
     def _add(self, kind: str, name: str, start: _Start, work: int, payload: dict[str, Any], images: _Images) -> str:
-        told = {**payload, "parent": None, "init": _identity(start.init), "manifest": images.content, "parents": start.parents}
+        told = {**payload, "parent": None, "init": self._starts.identity(start.init), "manifest": images.content, "parents": start.parents}
         key = hashlib.sha256(json.dumps([kind, told], sort_keys=True).encode()).hexdigest()[:20]
         self.jobs.setdefault(key, Job(key, kind, name, start.parents, work, payload))
         return key
@@ -277,15 +292,3 @@ def _passes(options: Mapping[str, Any], images: int) -> int:
     from isograft.train.finetune_plan import usual_epochs
 
     return usual_epochs(options["strategy"], images) if options["epochs"] == "auto" else int(options["epochs"])
-
-
-def _identity(start: str) -> str:
-    """What a start is, whatever its place: `scratch`, `imagenet`, or a hash of the weights."""
-    path = Path(start)
-    if start in STARTS:
-        return start
-    if path.is_dir():
-        from isograft.model import Model
-
-        return Model.load(path).content_hash
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,8 +13,8 @@ REFERENCE = "clean"
 MEANING = {
     "clean": "whole groups are tested, and the pool holds no test image and no near-duplicate of one",
     "image-split": "images are split one by one, so that a patient's images stand on both sides",
-    "leaky-pool": "the test images stand in the pool, without labels",
-    "paper": "images are split one by one, and the test images stand in the pool",
+    "leaky-pool": "the images of the task, those tested among them, stand in the pool, without labels",
+    "paper": "images are split one by one, and the images of the task stand in the pool, without labels",
 }
 
 

@@ -69,6 +69,8 @@ class RayEngine:
             job = self._running.pop(reference)
             try:
                 complaint = self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                outcomes.append((job, error.cause if isinstance(error.cause, BaseException) else error))
             except self._ray.exceptions.RayError as error:
                 outcomes.append((job, IsograftError(f"Ray lost it more than {RETRIES} times ({type(error).__name__})")))
             else:

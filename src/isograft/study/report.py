@@ -31,7 +31,7 @@ _POOLS = (
     "From every pool and earlier task, images that are tested, near-duplicates of them and other images of their groups are removed "
     "before training (not so under the protocols leaky-pool and paper)."
 )
-_ALIKE = "In a comparison every arm has the same backbone, images and training budget."
+_ALIKE = "In a comparison every arm has the same backbone, input size, images and label budget."
 
 
 def write_report(folder: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _arms(study: StudyFolder) -> Table:
 
 
 def _protocols(effects: Sequence[ProtocolEffect], present: set[str], several: bool) -> dict[str, Any]:
-    note = "Positive: the protocol makes the figure look better than it is. Intervals resample whole groups under every protocol."
+    note = "Positive: the figure is higher than under the clean protocol. Intervals resample whole groups under every protocol."
     if REFERENCE not in present:
         note = f"How much these protocols inflate a figure cannot be told, as the protocol {REFERENCE} was not run."
     return {

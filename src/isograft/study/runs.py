@@ -54,9 +54,17 @@ class Runs:
         budgets = tuple(sorted(rows["labels_per_class"].unique().to_list(), key=lambda n: (n == 0, n)))
         repeats = tuple(sorted(rows["repeat"].unique().to_list()))
         found: dict[tuple[int, int, int], Influence] = {}
+        tested: dict[int, pl.DataFrame] = {}
         for row in rows.iter_rows(named=True):
             place = (arms.index(row["arm"]), budgets.index(row["labels_per_class"]), repeats.index(row["repeat"]))
-            found[place] = _influence(folder.predictions(row["job"]), row["job"])
+            answers = folder.predictions(row["job"])
+            found[place] = _influence(answers, row["job"])
+            rows_tested = answers.select("id", "group", "truth")
+            if not tested.setdefault(row["repeat"], rows_tested).equals(rows_tested):
+                raise IsograftError(
+                    f"the runs of repeat {row['repeat']} of the task {scope[2]} were tested on different images (job {row['job']}), "
+                    "so their differences are not paired; run the study anew in another --out"
+                )
         groups = tuple(sorted({str(name) for one in found.values() for name in one.groups}))
         figures, shares = _arrays(found, (len(arms), len(budgets), len(repeats)), np.array(groups))
         return cls(arms, budgets, repeats, groups, figures, shares, _labels(rows, budgets, len(folder.classes.get(scope[2], ())) or 2))

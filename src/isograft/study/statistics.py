@@ -34,7 +34,7 @@ class Estimate:
     Attributes:
         value: The mean; NaN without a repeat.
         repeats: How many repeats it rests on.
-        groups: How many groups were tested in any of them.
+        groups: How many groups were tested.
         error: Standard error; None where it cannot be told.
         freedom: Degrees of freedom of the t distribution that the interval is taken from.
         low: Lower end of the interval of `LEVEL`.
@@ -76,20 +76,21 @@ def estimate(values: npt.ArrayLike, shares: npt.ArrayLike) -> Estimate:
 
     Args:
         values: float (R,), one value per repeat: a figure, or a difference of figures of arms with the same rows.
-        shares: float (R, G), what each group adds to its deviation (`Influence.shares`); 0 where a group was not tested.
+        shares: float (R, G), what each of the G tested groups adds to its deviation (`Influence.shares`); 0 where a repeat did not test it.
 
     Returns:
         The mean with interval and p-value; without them where there are fewer than `FEWEST_REPEATS` repeats or `FEWEST_GROUPS` tested
-        groups, or where a figure is undefined without some group.
+        groups, where a figure is undefined without some group, and where nothing varies though the mean is not zero: a perfect score
+        on few patients is no certainty. Answers that are all the same differ by zero for certain.
     """
     x, s = (_exact(np.asarray(given, dtype=np.float64)) for given in (values, shares))
-    groups = int((s != 0).any(axis=0).sum()) if s.size else 0
+    groups = s.shape[1]
     value = float(x.mean()) if len(x) else float("nan")
-    if len(x) < FEWEST_REPEATS or s.shape[1] < FEWEST_GROUPS or not np.isfinite(x).all() or not np.isfinite(s).all():
+    if len(x) < FEWEST_REPEATS or groups < FEWEST_GROUPS or not np.isfinite(x).all() or not np.isfinite(s).all():
         return Estimate(value, len(x), groups)
     error, freedom = standard_error(spread(x, s), len(x))
     if error == 0:
-        return Estimate(value, len(x), groups, 0.0, freedom, value, value, 1.0 if value == 0 else 0.0)
+        return Estimate(value, len(x), groups, 0.0, freedom, 0.0, 0.0, 1.0) if value == 0 else Estimate(value, len(x), groups)
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, freedom))
     return Estimate(value, len(x), groups, error, freedom, value - half, value + half, p)

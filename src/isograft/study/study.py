@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from isograft import console
 from isograft.data.decode import core_count
 from isograft.data.source import default_cache_dir
-from isograft.errors import RunInterrupted
+from isograft.errors import IsograftError, RunInterrupted
 from isograft.run import RunFolder, environment, run_folder, write_atomic
 from isograft.settings import StudySettings
 from isograft.study.arms import left_out
 from isograft.study.places import STUDY_FILE
 from isograft.study.spec import StudySpec, read_spec
+from isograft.study.starts import unknown_past
 from isograft.study.template import write_template
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ def _run(run: RunFolder, spec: StudySpec, settings: StudySettings) -> dict[str, 
         "removed": planned.removed,
         "precision": planned.precision,
         "threads": threads,
+        "fixed_splits": planned.fixed_splits,
+        "unknown_past": unknown_past(spec.arms.values()),
     }
+    _same_software(run.path / STUDY_FILE, environment())
     write_atomic(run.path / STUDY_FILE, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     _tell(planned.jobs)
     run_jobs(planned.jobs, run.path, _engine(run.path, settings, slots, threads))
@@ -138,6 +142,24 @@ def _record(out: Path | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _same_software(path: Path, now: Mapping[str, str]) -> None:
+    """Refuse to go on with other software: arms of one comparison would not be trained alike.
+
+    Raises:
+        IsograftError: A version or the kind of machine differs from what the study was begun with.
+    """
+    try:
+        before = json.loads(path.read_bytes())["software"]
+    except (OSError, ValueError, KeyError):
+        return
+    for name, version in before.items():
+        if name != "cores" and now.get(name) != version:
+            raise IsograftError(
+                f"this study was begun with {name} {version}, and now there is {now.get(name, 'none')}; go on with the former, "
+                "or begin anew in another --out"
+            )
 
 
 def _tell(jobs: Sequence[Job]) -> None:

@@ -110,7 +110,7 @@ def protocol_table(effects: Sequence[ProtocolEffect], several: bool) -> Table:
     ]
     return Table(
         "Under the clean and under another protocol; rows without labels: averaged over the label budgets (p not corrected)",
-        ["task, arm, protocol, labels per class", "clean", "under the protocol", "inflated by", "95 % interval", "p"],
+        ["task, arm, protocol, labels per class", "clean", "under the protocol", "higher by", "95 % interval", "p"],
         rows,
     )
 

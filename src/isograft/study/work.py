@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import shutil
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,13 +16,14 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 import polars as pl
 
+from isograft.data.duplicates import bound_groups
 from isograft.data.hashing import group_hash
 from isograft.data.manifest import Manifest
-from isograft.errors import IsograftError, RunInterrupted
+from isograft.errors import IsograftError
 from isograft.run import can_resume, sync
 from isograft.settings import FinetuneSettings, PretrainSettings
 from isograft.study.arms import STARTS
-from isograft.study.halfway import CLOCK_FILE, begin
+from isograft.study.halfway import CLOCK_FILE, begin, remove_unless_saved
 from isograft.study.influence import FIGURES
 from isograft.study.jobs import Job
 from isograft.study.places import DONE_FILE, JOBS_FOLDER, MODEL, PARTIAL, PREDICTIONS_FILE, SCOPE
@@ -41,13 +43,12 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
         threads: Threads for decoding and augmentation.
 
     Raises:
-        IsograftError: It cannot be done; nothing of it is left.
+        IsograftError: It cannot be done; nothing of it is left but the last saved state of a training.
     """
     place = out / JOBS_FOLDER / job.key
     if (place / DONE_FILE).is_file():
         return
-    partial = place.with_name(f"{job.key}{PARTIAL}{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = place.with_name(f"{job.key}{PARTIAL}{uuid.uuid4().hex[:12]}")  # process numbers repeat on a cluster
     began, started = time.monotonic(), _now()
     try:
         before = begin(place, partial)
@@ -57,14 +58,12 @@ def do(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
         times = {"started": started, "finished": _now(), "seconds": round(before + time.monotonic() - began, 3)}
         (partial / DONE_FILE).write_text(json.dumps({**record, **times, **found}, indent=1), encoding="utf-8")
         _place(partial, place)
-    except RunInterrupted:
-        partial = place  # the state of its training is saved, and waits for --resume
-        raise
     except OSError as error:
-        raise IsograftError(f"cannot write {place}: {error.strerror or error}; free some space and continue with --resume") from error
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise IsograftError(f"cannot write {place}: {error.strerror}; free some space and continue with --resume") from error
     finally:
-        if partial != place:
-            shutil.rmtree(partial, ignore_errors=True)
+        remove_unless_saved(partial)
 
 
 def _pretrain(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
@@ -184,7 +183,7 @@ class _Test:
         job: The job.
         folder: Where the answers go.
         manifest: The task's images.
-        groups: (N,) the group of every image, by the task itself, whatever the split took for one.
+        groups: (N,) the group of every image, by the task itself, whatever the split took for one; joined where they share a picture.
         chain: What the trainings before the job add up to.
     """
 
@@ -198,7 +197,7 @@ class _Test:
     def open(cls, job: Job, out: Path, folder: Path) -> _Test:
         """Read it."""
         manifest, groups = (Manifest.read(out / job.payload[name]) for name in ("manifest", "groups"))
-        return cls(job, folder, manifest, groups.groups(), _chain(job, out))
+        return cls(job, folder, manifest, bound_groups(groups), _chain(job, out))
 
     def refuse_seen(self, seen: pl.DataFrame, predicted: Predicted) -> None:
         """Fail closed, but where the protocol leaks on purpose: a test image that the chain has seen would be worth nothing.

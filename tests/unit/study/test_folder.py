@@ -57,7 +57,7 @@ def test_a_ledger_line_cut_off_by_a_kill_is_left_out_and_the_last_of_two_lines_c
     assert StudyFolder.read(folder).ledger == {"a": {"key": "a", "seconds": 2.0}}
 
 
-@pytest.mark.parametrize("change", [{"title": "On synthetic images"}, {"tasks": {"a": {"data": "/x/synthetic/a"}}}, None])
+@pytest.mark.parametrize("change", [{"title": "On synthetic images"}, {"tasks": {"a": {"data": "/x/y/synthetic"}}}, None])
 def test_a_study_that_calls_its_images_synthetic_is_known_as_such(folder: Path, change: dict[str, object] | None) -> None:
     about = json.loads((folder / "study.json").read_text())
     if change is None:

@@ -139,3 +139,16 @@ def test_a_supervised_pretraining_refuses_a_pool_with_unlabeled_images_of_the_ta
 ) -> None:
     with pytest.raises(IsograftError, match=r"^the protocol leaky-pool puts .* pretrain.method is supervised"):
         plan(make_spec(protocols=["leaky-pool"], pretrain={"method": "supervised", "epochs": 1}))
+
+
+def test_data_with_splits_of_their_own_need_no_option_and_cannot_be_split_by_image(
+    make_spec: Make, plan: Callable[[StudySpec], JobPlan], synthetic_study: Path, study_cache: Path
+) -> None:
+    opened = open_data(str(synthetic_study / "task"), DataSettings.model_validate({"cache_dir": study_cache}), need_labels=True)
+    number = pl.col("uri").str.extract(r"(\d+)\.png$").cast(int)
+    split = pl.when(number < 6).then(pl.lit("test")).otherwise(pl.lit("train")).alias("split")
+    Manifest(opened.frame.with_columns(split), opened.path).write(synthetic_study / "split.parquet")
+    planned = plan(make_spec(tasks={"t": {"data": "split.parquet"}}, arms={"scratch": []}))
+    assert planned.fixed_splits == ["t"] and {job.payload["test_fraction"] for job in planned.jobs} == {0.2}
+    with pytest.raises(IsograftError, match="its data name their own splits, so the protocol image-split cannot split image by image"):
+        plan(make_spec(tasks={"t": {"data": "split.parquet"}}, arms={"scratch": []}, protocols=["image-split"]))

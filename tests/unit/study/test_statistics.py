@@ -132,3 +132,11 @@ def test_intervals_cover_a_difference_that_is_there(coverage: ModuleType) -> Non
 def test_statistics_do_not_import_torch() -> None:
     code = "import sys; from isograft.study import report; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_a_perfect_score_on_few_patients_is_no_certainty_and_equal_answers_are() -> None:
+    nothing_varies = np.zeros((3, 20))
+    perfect = estimate([1.0, 1.0, 1.0], nothing_varies)
+    assert (perfect.value, perfect.groups, perfect.low, perfect.high, perfect.p) == (1.0, 20, None, None, None)
+    equal = estimate([0.0, 0.0, 0.0], nothing_varies)
+    assert (equal.low, equal.high, equal.p) == (0.0, 0.0, 1.0)

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from isograft.errors import IsograftError
-from isograft.study import work
+from isograft.study import halfway, work
 from isograft.study.jobs import Job
 from isograft.study.planning import plan_jobs
 from isograft.study.spec import StudySpec
@@ -109,3 +109,31 @@ def test_of_two_workers_with_the_same_job_the_first_to_finish_counts(
     work.do(probes, tmp_path, study_cache, 1)
     assert (place / "done.json").read_text() == "the first"
     assert [path.name for path in place.parent.iterdir()] == [probes.key]
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyboardInterrupt(), OSError(28, "No space left on device"), FileNotFoundError(2, "gone"), RuntimeError("x")]
+)
+def test_whatever_ends_a_training_its_saved_state_stays_and_is_taken_up_again(
+    raised: BaseException, probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(job: Job, out: Path, partial: Path, cache_dir: Path, threads: int) -> dict[str, object]:
+        (partial / "model" / "checkpoints").mkdir(parents=True)
+        (partial / "model" / "checkpoints" / "last.ckpt").write_text("hours of work")
+        raise raised
+
+    monkeypatch.setitem(work._WORK, "probes", fail)
+    with pytest.raises((type(raised), IsograftError)):
+        work.do(probes, tmp_path, study_cache, 1)
+    halfway.keep_states(tmp_path)
+    (kept,) = (tmp_path / "jobs").iterdir()
+    assert kept.name == f"{probes.key}.begun" and (kept / "model" / "checkpoints" / "last.ckpt").read_text() == "hours of work"
+
+
+def test_a_missing_file_is_not_called_a_full_disk(probes: Job, tmp_path: Path, study_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> dict[str, object]:
+        raise FileNotFoundError(2, "No such file or directory", "/images/a.png")
+
+    monkeypatch.setitem(work._WORK, "probes", fail)
+    with pytest.raises(FileNotFoundError):
+        work.do(probes, tmp_path, study_cache, 1)
