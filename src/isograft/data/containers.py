@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from isograft.data import remote, shards
 from isograft.data.address import Address
-from isograft.data.readers import Pixels, read_image
+from isograft.data.readers import Pixels, decode_image, read_image
 from isograft.settings import IngestSettings
 
 
@@ -28,8 +29,11 @@ def parts(file: str, settings: IngestSettings) -> list[Part]:
 
     Raises:
         ReadError: The file cannot be used.
-        IsograftError: The file needs an option, or a package, that is not there.
+        Unreachable: It lies behind a URL and cannot be fetched.
+        IsograftError: The file needs an option, or a package, that is not there, or what it tells of its images cannot be used.
     """
+    if shards.is_shard(file):
+        return [Part(*member) for member in shards.members(file)]
     return [Part()]
 
 
@@ -42,6 +46,11 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
 
     Raises:
         ReadError: The image cannot be used.
+        Unreachable: It lies behind a URL and cannot be fetched.
     """
     address = Address.of(place)
+    if shards.is_shard(address.file):
+        return decode_image(shards.read_member(address.file, address.part), max_pixels)
+    if address.remote:
+        return decode_image(remote.fetch(address.file), max_pixels)
     return read_image(address.file, max_pixels)

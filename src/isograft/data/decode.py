@@ -18,12 +18,17 @@ from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import THUMBNAIL, perceptual_hashes, pixel_hash, thumbnail
 from isograft.data.readers import ReadError, to_rgb8
+from isograft.errors import Unreachable
 
 CHUNK = 32
+NOT_FETCHED = ("missing", "unreachable")
 
 
 class Facts(NamedTuple):
-    """What ingest keeps of one image; the field names are manifest columns. Where `status` is not `ok`, all else is None."""
+    """What ingest keeps of one image; the field names are manifest columns. Where `status` is not `ok`, all else is None.
+
+    Two kinds of `status` are never written to a manifest: `missing` and `unreachable`, of images that could not be fetched.
+    """
 
     width: int | None
     height: int | None
@@ -98,6 +103,9 @@ def _decode_chunk(places: Sequence[Address | str], max_pixels: int, stop: thread
         try:
             rows.append(_decode_one(place, max_pixels, thumbnails[len(good)]))
         except ReadError as error:
+            rows.append(Facts(None, None, None, None, None, None, error.status, error.reason))
+            continue
+        except Unreachable as error:
             rows.append(Facts(None, None, None, None, None, None, error.status, error.reason))
             continue
         except Exception as error:

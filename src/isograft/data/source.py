@@ -21,8 +21,11 @@ from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
 from isograft.settings import DataSettings, FinetuneSettings, IngestSettings, flag
+from isograft.urls import is_url
 
 CACHE_FORMAT = "1"
+INGEST_FIRST = "write a manifest of its images first (isograft ingest {source} --out M.parquet), and give that"
+"""What remote data need: nobody could tell cheaply whether a manifest made on the fly before still holds."""
 
 
 def default_cache_dir() -> Path:
@@ -46,6 +49,8 @@ def open_data(data: str, settings: DataSettings, need_labels: bool) -> Manifest:
     Raises:
         IsograftError: DATA does not exist, does not match its CSV, or leaves no usable image.
     """
+    if is_url(data):
+        raise IsograftError(f"{data} lies elsewhere; {INGEST_FIRST.format(source=data)}")
     path = Path(data).expanduser()
     if not path.exists():
         raise IsograftError(f"{data} does not exist; DATA is a manifest (.parquet), a folder of images or a CSV")
@@ -136,6 +141,8 @@ def _listed(path: Path, settings: DataSettings) -> tuple[Listing, str | None]:
     named = read_named(path, settings.path_column, roles, settings.where)
     if named is None:
         return find_images([path.parent]), settings.path_column
+    if any(is_url(one) for one in named.paths):
+        raise IsograftError(f"{path} names images that lie elsewhere; {INGEST_FIRST.format(source=path)}")
     return Listing(named.images(), []), named.table.path_column
 
 
