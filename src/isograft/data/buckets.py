@@ -38,13 +38,23 @@ def get(url: str, start: int = 0, size: int | None = None) -> bytes:
         Unreachable: It cannot be had.
         ReadError: It is larger than `MOST_BYTES`.
     """
+    whole = size is None
     if size is None:
         start, size = 0, length(url)
     if size > MOST_BYTES:
         raise ReadError("too_large", f"{size:,} bytes, more than the limit of {MOST_BYTES:,}")
     if not size:
         return b""
-    data: bytes = _asked(url, lambda store, path: store.cat_file(path, start, start + size))
+
+    def piece(store: Any, path: str) -> bytes:
+        with store.open(path, "rb", seekable=True) as stream:
+            stream.seek(start)
+            data: bytes = stream.read(size)
+        return data
+
+    data = _asked(url, piece)
+    if whole and len(data) < size:
+        raise Unreachable(url, f"the answer stopped after {len(data):,} of {size:,} bytes")
     return data
 
 

@@ -142,6 +142,8 @@ def _image_file(path: str, root: str) -> ImageFile:
 
 def _single(path: str) -> str:
     """The path or URL, if it can be one image or shard."""
+    if is_url(path) and suffix_of(path) in (".parquet", ".csv", ".tsv"):
+        raise IsograftError(f"{path} is a table, not images; copy it to this machine, it may name images that lie elsewhere")
     if is_compressed(path):
         raise IsograftError(f"{path} cannot be used: {NO_COMPRESSION}")
     if path.endswith(".parquet"):

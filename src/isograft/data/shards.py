@@ -88,9 +88,12 @@ def read_member(file: str, name: str) -> bytes:
         ReadError: The shard cannot be used, or has no such member.
         Unreachable: It cannot be fetched.
     """
+    if not name:
+        members(file)  # says what is wrong with it, if anything
+        raise ReadError("unsupported", "a shard is no image, but one of its members is")
     index = _indexes.get(file)
     if name not in index:
-        raise ReadError("corrupt", f"the shard has no member {name!r}" if name else "a shard is no image; name one of its members")
+        raise ReadError("corrupt", f"the shard has no member {name!r}")
     member = index[name]
     if not member.size:
         raise ReadError("empty", "the member has no bytes")

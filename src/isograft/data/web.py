@@ -122,8 +122,8 @@ def _once(url: str, piece: tuple[int, int] | None) -> tuple[bytes, int]:
         with _opener().open(request, timeout=PATIENCE.silence) as response:
             return _whole(url, response) if piece is None else _piece(url, response, *piece)
     except urllib.error.HTTPError as error:
-        with error:
-            _judge(url, error, piece)
+        error.close()
+        _judge(url, error, piece)
     except urllib.error.URLError as error:
         cause = error.reason
         if isinstance(cause, ssl.SSLCertVerificationError):
