@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from isograft.data import web
+from isograft.data import hosts, web
 
 Behaviour = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -30,6 +30,7 @@ class WebServer:
         self.ignores_range = False
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._server.handle_error = lambda request, address: None  # type: ignore[method-assign]  (readers hang up on purpose)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
@@ -95,7 +96,7 @@ class WebServer:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
     """A web server on this machine, and a reader with little patience."""
     monkeypatch.setattr(web, "PATIENCE", dataclasses.replace(web.PATIENCE, first_wait=0.01, silence=0.5, total=3.0))
-    monkeypatch.setattr(web, "_hosts", web._Hosts())
+    monkeypatch.setattr(hosts.hosts, "_failed", {})
     running = WebServer()
     yield running
     running.stop()

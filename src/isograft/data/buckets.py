@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from isograft.data.hosts import hosts
 from isograft.data.readers import ReadError
 from isograft.data.web import MOST_BYTES
 from isograft.errors import Unreachable
@@ -89,12 +90,19 @@ def below(url: str) -> list[str]:
 def _asked(url: str, ask: Callable[[Any, str], _Answer]) -> _Answer:
     """What `ask` gets from the store and the path of a URL; failures become one sentence."""
     scheme, _, path = url.partition("://")
+    bucket = path.partition("/")[0]
+    host = f"{scheme}://{bucket}"
+    hosts.check(host, url)
     try:
-        return ask(_store(scheme.lower(), path.partition("/")[0]), path)
+        answer = ask(_store(scheme.lower(), bucket), path)
+        hosts.answered(host)
+        return answer
     except FileNotFoundError:
+        hosts.answered(host)
         raise Unreachable(url, "there is no such object", gone=True) from None
     except (OSError, ValueError) as error:
-        said = str(error).partition("\n")[0]
+        hosts.failed(host)
+        said = str(error).partition("\n")[0].partition(" error_info=")[0]
         if "ACCESS_DENIED" in said or "403" in said or isinstance(error, PermissionError):
             raise Unreachable(url, "access is denied; it needs other credentials") from None
         raise Unreachable(url, said.rpartition("operation: ")[2]) from None

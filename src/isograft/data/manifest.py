@@ -50,7 +50,7 @@ STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
 _SPECIAL = re.compile("[%#\udc80-\udcff]")
 _ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)|[\s\"'=(,;:<>|`\[{](/[^\s/]+/|~/|file:|[A-Za-z]:[\\/]|\\\\)\S"
 """A cell that is an absolute path, or a text with one in it."""
-_SIGNED = r"[A-Za-z]://([^\s/?#]*@|[^\s?#]*\?[^\s#])"
+_SIGNED = r"[A-Za-z0-9+.-]://([^\s/?#]*@|[^\s?#]*\?[^\s#])"
 """A cell with a URL that has a query string, which may be a signature, or a password."""
 
 

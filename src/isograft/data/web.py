@@ -1,8 +1,7 @@
 """Bytes from web servers (http and https), through the standard library: nothing to install, and every limit is ours.
 
 A request is tried several times, with growing random waits, when the connection breaks, nothing comes in time, the body is cut off, or
-the server says that it is busy (408, 425, 429, 5xx); its Retry-After is honoured. A host that failed many requests in a row is not
-asked for a while, so that a list of a thousand images ends soon when the network is down. Redirects lead to http and https only.
+the server says that it is busy (408, 425, 429, 5xx); its Retry-After is honoured. Redirects lead to http and https only.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
+from isograft.data.hosts import hosts
 from isograft.data.readers import ReadError
 from isograft.errors import IsograftError, Unreachable
 
@@ -43,8 +43,6 @@ class Patience:
         silence: Seconds without a byte after which a connection counts as broken.
         slowest: Bytes per second that a body must bring, after the first `silence` seconds.
         total: Seconds after which no further try begins.
-        failures: Requests in a row that a host may fail before it is left alone.
-        rest: Seconds for which it is left alone.
     """
 
     tries: int = 5
@@ -53,8 +51,6 @@ class Patience:
     silence: float = 20.0
     slowest: float = 10_000.0
     total: float = 120.0
-    failures: int = 8
-    rest: float = 60.0
 
 
 PATIENCE = Patience()
@@ -92,7 +88,7 @@ def _patient(url: str, piece: tuple[int, int] | None) -> tuple[bytes, int]:
     """The bytes, and how many the whole has; tried until it works or `PATIENCE` ends."""
     patience, began = PATIENCE, time.monotonic()
     host = urlsplit(url).netloc
-    _hosts.check(host, url)
+    hosts.check(host, url)
     for tried in range(1, patience.tries + 1):
         try:
             answer = _once(url, piece)
@@ -100,15 +96,15 @@ def _patient(url: str, piece: tuple[int, int] | None) -> tuple[bytes, int]:
             ceiling = min(patience.longest_wait, patience.first_wait * 2 ** (tried - 1))
             wait = random.uniform(ceiling / 2, ceiling) if failure.wait is None else failure.wait  # noqa: S311
             if tried == patience.tries or time.monotonic() + wait - began > patience.total:
-                _hosts.failed(host)
+                hosts.failed(host)
                 asked = f", which asks to wait {failure.wait:,.0f} s" if failure.wait and tried < patience.tries else ""
                 raise Unreachable(url, f"{failure}{asked} ({tried} {'tries' if tried > 1 else 'try'})") from None
             time.sleep(wait)
         except (IsograftError, ReadError):
-            _hosts.answered(host)
+            hosts.answered(host)
             raise
         else:
-            _hosts.answered(host)
+            hosts.answered(host)
             return answer
     raise AssertionError("the last try returns or raises")
 
@@ -227,29 +223,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Hosts:
-    """Which hosts failed how many requests in a row, and when last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failed: dict[str, tuple[int, float]] = {}
-
-    def check(self, host: str, url: str) -> None:
-        count, when = self._failed.get(host, (0, 0.0))
-        if count >= PATIENCE.failures and time.monotonic() - when < PATIENCE.rest:
-            raise Unreachable(url, f"{count:,} requests to its server failed in a row, and for {PATIENCE.rest:g} s it is not asked again")
-
-    def failed(self, host: str) -> None:
-        with self._lock:
-            self._failed[host] = (self._failed.get(host, (0, 0.0))[0] + 1, time.monotonic())
-
-    def answered(self, host: str) -> None:
-        if host in self._failed:
-            with self._lock:
-                self._failed.pop(host, None)
-
-
-_hosts = _Hosts()
 _openers = threading.local()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import re
@@ -17,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from isograft.data import buckets, remote, web
+from isograft.data import buckets, hosts, remote, web
 from isograft.data.address import Address
 from isograft.data.cache import ImageCache
 from isograft.data.containers import read
@@ -107,10 +106,13 @@ def test_missing_images_may_be_left_out_but_unreachable_ones_may_not(server, lis
 
 
 def test_a_list_of_a_server_that_is_down_ends_soon(server, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE", dataclasses.replace(web.PATIENCE, tries=2, failures=3))
+    monkeypatch.setattr(hosts, "FAILURES", 3)
+    asked = []
+    monkeypatch.setattr(web, "_once", lambda url, piece, really=web._once: asked.append(url) or really(url, piece))
     server.stop()
     with pytest.raises(IsograftError, match="12 of 12 images cannot be fetched"):
         ingested(listed, out=tmp_path / "m.parquet", threads=1, **COLUMNS)
+    assert len(asked) == 3 * web.PATIENCE.tries
 
 
 def test_a_cache_of_images_that_are_gone_or_changed_is_refused_in_one_sentence(server, shards, listed: Path, tmp_path: Path) -> None:
@@ -202,6 +204,7 @@ def put(bucket: str, monkeypatch: pytest.MonkeyPatch):
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(buckets, "TRIES", 2)
+    monkeypatch.setattr(hosts.hosts, "_failed", {})
     buckets._store.cache_clear()
 
     def write(key: str, data: bytes) -> str:

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from isograft.data import remote, web
+from isograft.data import hosts, remote, web
 from isograft.data.readers import ReadError
 from isograft.errors import IsograftError, Unreachable
 
@@ -153,12 +153,14 @@ def test_a_compressed_answer_that_nobody_asked_for_is_refused(server, file: str)
 
 
 def test_a_host_that_fails_again_and_again_is_left_alone_for_a_while(server, file: str, monkeypatch) -> None:
-    impatient(monkeypatch, tries=1, failures=3, rest=0.3)
+    impatient(monkeypatch, tries=1)
+    monkeypatch.setattr(hosts, "FAILURES", 3)
+    monkeypatch.setattr(hosts, "REST_SECONDS", 0.3)
     server.troubles["a.bin"] = [server.status(500)] * 3
     for _ in range(3):
         with pytest.raises(Unreachable, match="500"):
             remote.fetch(file)
-    with pytest.raises(Unreachable, match="failed in a row"):
+    with pytest.raises(Unreachable, match="the last 3 requests to its server failed"):
         remote.fetch(file)
     assert len(server.requests) == 3
     time.sleep(0.35)
