@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from isograft.data.hosts import hosts
 from isograft.data.readers import ReadError
 from isograft.data.web import MOST_BYTES
-from isograft.errors import Unreachable
+from isograft.errors import IsograftError, Unreachable
 from isograft.extras import needed
 
 CONNECT_SECONDS = 10.0
@@ -97,6 +97,8 @@ def _asked(url: str, ask: Callable[[Any, str], _Answer]) -> _Answer:
         answer = ask(_store(scheme.lower(), bucket), path)
         hosts.answered(host)
         return answer
+    except ImportError as error:
+        raise IsograftError(f"{url} cannot be read: this pyarrow was built without {scheme}:// ({error}); install it from PyPI") from None
     except FileNotFoundError:
         hosts.answered(host)
         raise Unreachable(url, "there is no such object", gone=True) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -15,11 +16,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isograft.data import buckets, hosts, remote, web
 from isograft.data.address import Address
 from isograft.data.cache import ImageCache
 from isograft.data.containers import read
+from isograft.data.files import find_images
 from isograft.data.ingest import ingest
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
@@ -144,6 +148,14 @@ def test_training_on_a_url_asks_for_an_ingest_first(data: str, listed: Path) -> 
 def test_urls_of_tables_and_compressed_tars_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(IsograftError, match=r"copy it to this machine|plain \.tar"):
         ingested(url, out=tmp_path / "m.parquet")
+
+
+@given(st.text(), st.sampled_from(["http://", "https://", "s3://", "gs://", "x+y://"]))
+def test_any_text_is_a_url_or_refused_in_one_sentence(text: str, scheme: str) -> None:
+    with contextlib.suppress(IsograftError):
+        assert remote.check(scheme + text) == scheme + text
+        image = find_images([scheme + text]).images[0] if scheme.startswith("http") else None
+        assert image is None or image.path == scheme + text
 
 
 # --- buckets
