@@ -37,7 +37,7 @@ def ingest(
     """Decode every image once and write a manifest: one row per image, good or bad.
 
     Args:
-        source: Folders (class per folder, or flat) or image files to read.
+        source: Folders (class per folder, or flat), image files, tar shards, or their URLs (https, s3, gs); or a CSV of URLs.
         out: The manifest to write, ending in .parquet.
         labels: CSV with one row per image: labels, groups, sources and any further columns.
         path_column: CSV column naming the file, with or without folder or extension [default: found].
@@ -272,7 +272,7 @@ def predict(
 
     Args:
         model: The model folder.
-        input: An image file, a slide, a folder, a CSV or a manifest.
+        input: An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.
         out: The table to write, ending in .csv or .parquet.
         path_column: Column naming the file, when INPUT is a CSV [default: found].
         where: Use only rows for which this holds, for example "sex == 'female'".

@@ -15,6 +15,7 @@ from isograft._version import __version__
 from isograft.errors import IsograftError
 from isograft.options import choices, default_text, metavar, ordered_fields, positional, repeatable, spelled
 from isograft.settings import flag
+from isograft.urls import without_secrets
 from isograft.verbs import VERBS, Verb
 
 TRACEBACK = "--traceback"
@@ -65,7 +66,7 @@ def report(error: BaseException) -> int:
         text, code = f"{error.strerror or error}{where} (add {TRACEBACK} to see where this arose)", 2
     else:
         text, code = "there is not enough memory; use a smaller --batch-size or --image-size", 2
-    print(f"isograft: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    print(f"isograft: {without_secrets(' '.join(text.split()))}", file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from isograft.urls import without_secrets
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -124,6 +126,7 @@ class Progress:
 
 
 def _emit(text: str, style: str) -> None:
+    text = without_secrets(text)
     with _lock:
         if not sys.stderr.isatty():
             print(text, file=sys.stderr, flush=True)

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from isograft.urls import without_secrets
+
 
 class IsograftError(Exception):
-    """Bad usage or bad input: one sentence that says what, where and what to do (exit code 2)."""
+    """Bad usage or bad input: one sentence that says what, where and what to do (exit code 2).
+
+    The query strings and passwords of URLs are taken out of the sentence.
+    """
 
     exit_code = 2
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(without_secrets(one) if isinstance(one, str) else one for one in told))
+
+
+class Unreachable(IsograftError):  # noqa: N818  (it says what a place is)
+    """What lies behind a URL cannot be had.
+
+    Attributes:
+        reason: Why, without the place.
+        gone: Whether the server answered that there is no such thing, so that asking again is of no use.
+    """
+
+    def __init__(self, place: str, reason: str, gone: bool = False) -> None:
+        remedy = "correct the address" if gone else "check the network, the address and your credentials, then run the command again"
+        super().__init__(f"{place} cannot be fetched: {reason}; {remedy}")
+        self.reason = without_secrets(reason)
+        self.gone = gone
+
+    @property
+    def status(self) -> str:
+        """One word: `missing` or `unreachable`."""
+        return "missing" if self.gone else "unreachable"
 
 
 class LeakageError(IsograftError):

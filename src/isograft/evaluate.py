@@ -19,6 +19,7 @@ from isograft._version import __version__
 from isograft.assess.metrics import score
 from isograft.data.manifest import SCHEMA
 from isograft.data.places import short_name
+from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS, classify, read_ahead
 from isograft.labeled import LabeledData, check_labels, given_data, own_test_split
@@ -52,7 +53,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     data = own_test_split(model, settings.where) if settings.data is None else given_data(settings.data, settings)
     check_labels(data, classes)
     leaked = _leaked_rows(model, data, settings.allow_leakage)
-    p = _probabilities(model, data, settings.threads or os.cpu_count() or 1)
+    p = _probabilities(model, data, settings.threads or io_threads(data.places, os.cpu_count() or 1))
     labels = data.manifest.class_numbers(classes)
     metrics = _described(model, data, leaked, settings) | score(labels, p, classes, data.manifest.groups())
     table = _predictions(data, p, classes, leaked)

@@ -29,7 +29,7 @@ from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
 from isograft.data.readers import ReadError, to_rgb8
-from isograft.errors import IsograftError
+from isograft.errors import IsograftError, Unreachable
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class Picture:
 
     Attributes:
         pixels: uint8 (S, S, 3) RGB, or None when the file cannot be used.
-        status: `ok`, or why not: `corrupt` `truncated` `empty` `unsupported` `too_large` `missing`.
+        status: `ok`, or why not: `corrupt` `truncated` `empty` `unsupported` `too_large` `missing` `unreachable`.
         reason: One sentence about a status that is not `ok`, or a note on how an unusual file was read.
         pixel_hash: SHA-256 of the decoded pixels before any scaling.
     """
@@ -79,6 +79,8 @@ def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int 
     except ReadError as error:
         if not place.exists():
             return Picture(None, "missing", f"there is no file {place}")
+        return Picture(None, error.status, error.reason)
+    except Unreachable as error:
         return Picture(None, error.status, error.reason)
     pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
     return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))

@@ -13,12 +13,13 @@ from isograft import console
 from isograft.data.address import Address
 from isograft.data.containers import parts_or_reason
 from isograft.data.files import Listing, find_images
-from isograft.data.manifest import Manifest, encode_uri
+from isograft.data.manifest import Manifest, encode_uri, has_secrets
 from isograft.data.named import NamedFiles, read_named
 from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
 from isograft.settings import PredictSettings, flag
+from isograft.urls import is_url, without_query
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Inputs:
     """The rows asked for.
 
     Attributes:
-        uris: N names as the user gave them: relative to the folder, as in the CSV, or as in the manifest.
+        uris: N names as the user gave them: relative to the folder, as in the CSV, or as in the manifest; URLs without query strings.
         places: Where the N images lie; None where a name fits no file or several, or the file is known to be of no use.
         problems: Row to (status, reason) where the place is None.
         further: N rows of columns to keep beside the answers; their names may clash with ours. Of files with several images, the `file`.
@@ -44,6 +45,8 @@ def list_inputs(settings: PredictSettings) -> Inputs:
     Raises:
         IsograftError: The input does not exist, names no image, or an option does not go with it.
     """
+    if is_url(settings.input):
+        return _from_files(settings.input, settings)
     path = Path(settings.input).expanduser()
     if not path.exists():
         raise IsograftError(f"{settings.input} does not exist; predict takes an image, a folder, a CSV or a manifest (.parquet)")
@@ -53,16 +56,17 @@ def list_inputs(settings: PredictSettings) -> Inputs:
     elif path.is_file() and suffix == ".parquet":
         inputs = _from_manifest(path, settings)
     else:
-        inputs = _from_files(path, settings)
+        inputs = _from_files(str(path), settings)
     if not inputs.uris:
         raise IsograftError(f"{settings.input} has no row to classify{f' for which {settings.where} holds' if settings.where else ''}")
     return inputs
 
 
-def _from_files(path: Path, settings: PredictSettings) -> Inputs:
+def _from_files(path: str, settings: PredictSettings) -> Inputs:
     for name in ("where", "path_column"):
         if getattr(settings, name) is not None:
-            raise IsograftError(f"{flag(name)} needs a CSV or a manifest, but {path} is {'a folder' if path.is_dir() else 'an image'}")
+            kind = "a URL" if is_url(path) else "a folder" if Path(path).is_dir() else "an image"
+            raise IsograftError(f"{flag(name)} needs a CSV or a manifest, but {path} is {kind}")
     listing = find_images([path])
     if listing.others:
         endings = sorted({Path(other).suffix or "no ending" for other in listing.others})[:5]
@@ -96,14 +100,15 @@ def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
         for name in frame.columns
         if name not in ours and (name not in {"label", "group", "source", "split"} or frame[name].null_count() < len(frame))
     ]
-    return Inputs(frame["uri"].to_list(), list(manifest.addresses()), {}, frame.select(known))
+    return Inputs([_named(uri) for uri in frame["uri"]], list(manifest.addresses()), {}, _public(frame.select(known)))
 
 
 def _from_table(path: Path, settings: PredictSettings) -> Inputs:
     named = read_named(path, settings.path_column, {}, settings.where)
     if named is not None:
         column = named.table.path_column
-        return Inputs(named.rows[column].to_list(), [Address(found) for found in named.paths], {}, named.rows.drop(column))
+        uris = [_named(cell) for cell in named.rows[column]]
+        return Inputs(uris, [Address(found) for found in named.paths], {}, _public(named.rows.drop(column)))
     index = None if settings.path_column else _index(path)
     table = read_table(path, index or NamedFiles(path.parent), settings.path_column, {})
     frame = table.frame.filter(holds(table.frame, settings.where, str(path))) if settings.where else table.frame
@@ -116,11 +121,26 @@ def _from_table(path: Path, settings: PredictSettings) -> Inputs:
             places[row], problem = _search(cell, index)
             if problem:
                 problems[row] = problem
-    return Inputs(cells, places, problems, frame.drop(table.path_column))
+    return Inputs([_named(cell) for cell in cells], places, problems, _public(frame.drop(table.path_column)))
+
+
+def _named(uri: str) -> str:
+    """A row's name in the output: a URL loses its query string, since who has a signed one has the image."""
+    return without_query(uri).rstrip("?") if is_url(uri) else uri
+
+
+def _public(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns to keep beside the answers: those with signed URLs are left out, and named."""
+    signed = [name for name, kind in frame.schema.items() if kind == pl.String and has_secrets(frame[name])]
+    if signed:
+        console.warn(f"URLs with a query string or password stand in {', '.join(signed)}, left out of the output")
+    return frame.drop(signed)
 
 
 def _direct(cell: str, folder: Path) -> Address | None:
-    """The file a cell names exactly, seen from the table's folder."""
+    """The file a cell names exactly, seen from the table's folder, or the URL that it is."""
+    if is_url(cell):
+        return Address(cell)
     path = folder / cell
     return Address(str(path)) if cell.strip() and path.is_file() else None
 

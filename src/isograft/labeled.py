@@ -16,6 +16,7 @@ from isograft.data.places import RECORD_FILE, SPLIT_FILE, image_folders, short_n
 from isograft.data.selection import holds
 from isograft.errors import IsograftError
 from isograft.settings import EvaluateSettings
+from isograft.urls import is_web
 
 if TYPE_CHECKING:
     from isograft.model import Model
@@ -64,6 +65,9 @@ def own_test_split(model: Model, where: str | None) -> LabeledData:
         if not len(manifest):
             raise IsograftError(f'--where "{where}" holds for no image of the test split of {model.folder}; correct it, or leave it out')
     places = manifest.addresses()
+    if signed := [str(place) for place in places if is_web(place.file) and place.file.endswith("?")]:
+        raise IsograftError(f"{len(signed):,} of {len(places):,} test images lie behind URLs with a query string, such as {signed[0]}, "
+                            f"which a model folder does not keep since it may be a signature; {remedy}")  # fmt: skip
     gone = [str(place) for place in places if not place.exists()]
     if gone and image_folders(path) == [model.folder]:
         raise IsograftError(f"{model.folder} does not say where its test images lie, as its {RECORD_FILE} is missing; {remedy}")

@@ -149,7 +149,7 @@ def _type_parts(annotation: Any) -> Iterator[str]:
     elif get_origin(annotation) is Literal:
         yield f"Literal[{', '.join(json.dumps(word) for word in get_args(annotation))}]"
     elif get_origin(annotation) is tuple:
-        item = " | ".join(_type_parts(get_args(annotation)[0]))
+        item = " | ".join(dict.fromkeys(_type_parts(get_args(annotation)[0])))
         yield from (*item.split(" | "), f"Sequence[{item}]")
     elif annotation is Path:
         yield from ("str", "Path")
@@ -173,7 +173,7 @@ def _words(annotation: Any, metadata: list[Any]) -> Iterator[str]:
         words = get_args(annotation)
         yield words[0] if len(words) == 1 else f"one of {', '.join(words)}"
     elif get_origin(annotation) is tuple:
-        yield " ".join(_words(get_args(annotation)[0], [])) + ", once or several times"
+        yield " or ".join(_words(get_args(annotation)[0], [])) + ", once or several times"
     elif annotation in _NUMBERS:
         yield _NUMBERS[annotation] + _bounds(metadata)
     else:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from isograft import console
-from isograft.data.address import Address
+from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
 from isograft.inference import Picture, Row, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
@@ -47,7 +46,7 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     classes = model.classes
     if not classes:
         raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
-    parts = list(_parts(model, list(classes), inputs, settings.threads or os.cpu_count() or 1))
+    parts = list(_parts(model, list(classes), inputs, settings.threads))
     table = pl.concat(parts)
     table = pl.concat([table, further_columns(inputs.further, (), table.columns)], how="horizontal")
     answered = table if settings.pool_by is None else pooled(table, settings.pool_by, classes, settings.top_k)
@@ -61,9 +60,10 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     return answered
 
 
-def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int) -> Iterator[pl.DataFrame]:
+def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int | None) -> Iterator[pl.DataFrame]:
     """Classify row by row; only finished rows are held, packed into columns every few thousand."""
-    found: list[Address | Path] = [place for place in inputs.places if place is not None]
+    found = [place for place in inputs.places if place is not None]
+    threads = threads or io_threads(found, os.cpu_count() or 1)
     pictures = classify(model.network(), model.preprocess, read_ahead(found, model.preprocess, threads))
     rows: list[tuple[str, Picture, Row | None]] = []
     with console.Progress(len(inputs.uris), "Predicting") as progress:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from isograft.urls import is_url
+
 POSITIONAL: dict[str, Any] = {"positional": True}
 NEW_FILE: dict[str, Any] = {"new_file": True}
 
@@ -48,6 +50,15 @@ def parse_duration(text: Any) -> Any:
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
+def parse_place(value: Any) -> Any:
+    """A path as `Path`; a URL stays text, since `Path` would make `s3:/bucket` of it."""
+    return Path(value) if isinstance(value, str) and not is_url(value) else value
+
+
+Place = Annotated[Path | str, BeforeValidator(parse_place)]
+"""Where files lie: a path, or a URL."""
+
+
 def flag(name: str) -> str:
     """The command-line spelling of an option: `image_size` becomes `--image-size`."""
     return "--" + name.replace("_", "-")
@@ -75,8 +86,10 @@ class ContentSettings(Settings):
 class IngestSettings(ContentSettings):
     """Decode every image once and write a manifest: one row per image, good or bad."""
 
-    source: tuple[Path, ...] = Field(
-        min_length=1, description="Folders (class per folder, or flat) or image files to read.", json_schema_extra=POSITIONAL
+    source: tuple[Place, ...] = Field(
+        min_length=1,
+        description="Folders (class per folder, or flat), image files, tar shards, or their URLs (https, s3, gs); or a CSV of URLs.",
+        json_schema_extra=POSITIONAL,
     )
     out: Path = Field(description="The manifest to write, ending in .parquet.")
     labels: Path | None = Field(None, description="CSV with one row per image: labels, groups, sources and any further columns.")
@@ -197,7 +210,9 @@ class PredictSettings(ContentSettings):
     """Classify images: one row per input, whatever its state."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
-    input: str = Field(description="An image file, a slide, a folder, a CSV or a manifest.", json_schema_extra=POSITIONAL)
+    input: str = Field(
+        description="An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.", json_schema_extra=POSITIONAL
+    )
     out: Path = Field(description="The table to write, ending in .csv or .parquet.")
     path_column: str | None = Field(None, description="Column naming the file, when INPUT is a CSV [default: found].")
     where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")

@@ -245,3 +245,44 @@ def test_files_that_cannot_be_opened_as_slides_get_a_row_that_says_so(world: Sim
     (tmp_path / "case.svs").write_bytes(b"no slide")
     table = world.run(tmp_path / "case.svs")
     assert table.select("uri", "status", "predicted").rows() == [("case.svs", "unsupported", None)]
+
+
+def test_a_shard_gives_the_bits_of_its_images_as_files(world: SimpleNamespace, shard: Path, shards: Any) -> None:
+    for name, data in shards.labeled().items():
+        (world.root / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (world.root / "files" / name).write_bytes(data)
+    files, inside = world.run(world.root / "files", out="f.parquet"), world.run(shard, out="s.parquet")
+    assert inside["uri"].to_list() == [f"000.tar#s/{number:03d}.png" for number in range(12)]
+    assert inside.drop("uri", "file").equals(files.drop("uri"))
+    ingest(IngestSettings(source=(shard,), out=world.root / "m.parquet"))
+    assert world.run(world.root / "m.parquet", out="m2.parquet")[:, 4:7].equals(inside[:, 4:7])
+
+
+def test_signed_urls_are_predicted_whatever_their_state_and_the_output_holds_no_signature(
+    world: SimpleNamespace, server: Any, shards: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files = {f"{name}.png": shards.png(seed) for seed, name in enumerate("abc")}
+    server.troubles = {"b.png": [server.status(503)] * 9, "a.png": [server.cuts_off]}
+    rows = [f"{server.url(f'{name}.png')}?sig=s3cret,{name},{server.url('thumb')}?sig=s3cret" for name in "abcd"]
+    (world.root / "urls.csv").write_text("\n".join(["image,patient,thumbnail", *rows]))
+    table = world.run(world.root / "urls.csv")
+    assert table["status"].to_list() == ["ok", "unreachable", "ok", "missing"] and table["patient"].to_list() == list("abcd")
+    assert table["uri"].to_list() == [server.url(f"{name}.png") for name in "abcd"] and "thumbnail" not in table.columns
+    assert "s3cret" not in str(table.to_dicts()) + capsys.readouterr().err
+    assert world.run(f"{server.url('c.png')}?sig=s3cret", out="one.parquet")["p_dark"][0] == table["p_dark"][2]
+
+
+def test_a_manifest_of_urls_is_evaluated_and_predicted_alike(world: SimpleNamespace, server: Any) -> None:
+    rows = ["image,label"]
+    for path in sorted(world.tree.rglob("*.png")):
+        server.files[path.name] = path.read_bytes()
+        rows.append(f"{server.url(path.name)},{path.parent.name}")
+    (world.root / "urls.csv").write_text("\n".join(rows))
+    ingest(IngestSettings(source=(world.root / "urls.csv",), out=world.root / "m.parquet"))
+    table = world.run(world.root / "m.parquet")
+    assert table["p_dark"].to_list() == world.run(world.tree, out="files.parquet")["p_dark"].to_list()
+    evaluate(EvaluateSettings(model=world.model.folder, data=str(world.root / "m.parquet"), out=world.root / "e"))
+    assert pl.read_parquet(world.root / "e" / "predictions.parquet")["p_dark"].to_list() == table["p_dark"].to_list()
+    server.stop()
+    with pytest.raises(IsograftError, match="cannot be read any more: Connection refused"):
+        evaluate(EvaluateSettings(model=world.model.folder, data=str(world.root / "m.parquet"), out=world.root / "e2"))

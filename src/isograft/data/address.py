@@ -6,10 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from isograft.urls import is_url, url_name, without_secrets
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Address:
     """The place of one image.
+
+    As text, for people, it shows no query string and no password of a URL; `file` holds the whole URL.
 
     Attributes:
         file: A path, or a URL (`scheme://...`).
@@ -33,7 +37,7 @@ class Address:
     @property
     def name(self) -> str:
         """What outputs call the image: the file's name without its folders, and the part."""
-        name = self.file.rstrip("/").rpartition("/")[2] if self.remote else Path(self.file).name
+        name = url_name(self.file) if self.remote else Path(self.file).name
         return f"{name}#{self.part}" if self.part else name
 
     def exists(self) -> bool:
@@ -41,9 +45,8 @@ class Address:
         return self.remote or Path(self.file).exists()
 
     def __str__(self) -> str:
-        return f"{self.file}#{self.part}" if self.part else self.file
+        file = without_secrets(self.file) if self.remote else self.file
+        return f"{file}#{self.part}" if self.part else file
 
-
-def is_url(text: str) -> bool:
-    """Whether a text is a URL rather than a path."""
-    return "://" in text
+    def __repr__(self) -> str:
+        return f"Address({str(self)!r})"

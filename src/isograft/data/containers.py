@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from isograft.data import remote, shards
 from isograft.data.address import Address
 from isograft.data.files import is_dicom
-from isograft.data.readers import Pixels, ReadError, read_image
+from isograft.data.readers import Pixels, ReadError, decode_image, read_image
 from isograft.data.slides import is_slide, read_tile, tiles
 from isograft.settings import ContentSettings
+from isograft.urls import is_url
 
 
 class Part(NamedTuple):
@@ -32,8 +34,13 @@ def parts(file: str, settings: ContentSettings) -> list[Part]:
 
     Raises:
         ReadError: The file cannot be used.
-        IsograftError: The file needs an option, or a package, that is not there.
+        Unreachable: It lies behind a URL and cannot be fetched.
+        IsograftError: The file needs an option, or a package, that is not there, or what it tells of its images cannot be used.
     """
+    if shards.is_shard(file):
+        return [Part(*member) for member in shards.members(file)]
+    if is_url(file):
+        return [Part()]
     if is_dicom(file):
         from isograft.data.dicom import dicom_parts
 
@@ -61,8 +68,13 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
 
     Raises:
         ReadError: The image cannot be used.
+        Unreachable: It lies behind a URL and cannot be fetched.
     """
     address = Address.of(place)
+    if shards.is_shard(address.file):
+        return decode_image(shards.read_member(address.file, address.part), max_pixels)
+    if address.remote:
+        return decode_image(remote.fetch(address.file), max_pixels)
     if is_dicom(address.file):
         from isograft.data.dicom import read_dicom
 

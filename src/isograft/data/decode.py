@@ -19,12 +19,17 @@ from isograft.data.containers import read
 from isograft.data.hashing import THUMBNAIL, perceptual_hashes, pixel_hash, thumbnail
 from isograft.data.look import looks
 from isograft.data.readers import ReadError, to_rgb8
+from isograft.errors import Unreachable
 
 CHUNK = 32
+NOT_FETCHED = ("missing", "unreachable")
 
 
 class Facts(NamedTuple):
-    """What ingest keeps of one image; the field names are manifest columns. Where `status` is not `ok`, all else is None."""
+    """What ingest keeps of one image; the field names are manifest columns. Where `status` is not `ok`, all else is None.
+
+    Two kinds of `status` are never written to a manifest: `missing` and `unreachable`, of images that could not be fetched.
+    """
 
     width: int | None
     height: int | None
@@ -37,7 +42,7 @@ class Facts(NamedTuple):
     reason: str | None
 
     @classmethod
-    def bad(cls, error: ReadError) -> Facts:
+    def bad(cls, error: ReadError | Unreachable) -> Facts:
         """An image that cannot be used."""
         return cls(None, None, None, None, None, None, None, error.status, error.reason)
 
@@ -104,7 +109,7 @@ def _decode_chunk(places: Sequence[Address | str], max_pixels: int, stop: thread
             break
         try:
             rows.append(_decode_one(place, max_pixels, thumbnails[len(good)]))
-        except ReadError as error:
+        except (ReadError, Unreachable) as error:
             rows.append(Facts.bad(error))
             continue
         except Exception as error:

@@ -1,6 +1,6 @@
 """Find image files in folders, and the classes that the folders name."""
 
-# ruff: noqa: PTH100, PTH111, PTH116, PTH120, PTH122
+# ruff: noqa: PTH100, PTH111, PTH116, PTH120
 # Paths stay text here: there may be millions, and links stay as the user wrote them (Path.resolve follows them).
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isograft.data.address import is_url
+from isograft.data import remote
 from isograft.data.readers import IMAGE_SUFFIXES, OPEN_FLAGS
+from isograft.data.shards import NO_COMPRESSION, SHARD_SUFFIX, is_compressed
 from isograft.data.slides import SLIDE_SUFFIXES
 from isograft.errors import IsograftError
+from isograft.urls import folder_and_name, is_url, is_web, suffix_of
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 """How the names of DICOM files end, where they end in a word."""
@@ -32,8 +34,8 @@ class ImageFile:
     """An image file that was found.
 
     Attributes:
-        path: Absolute path.
-        root: Absolute path of the source folder it was found in.
+        path: Absolute path, or URL.
+        root: Absolute path, or URL, of the source folder it was found in.
         relative: Path inside `root`, with `/`.
     """
 
@@ -50,29 +52,32 @@ class Listing:
     others: list[str]
 
 
-def find_images(sources: Sequence[Path]) -> Listing:
+def find_images(sources: Sequence[Path | str]) -> Listing:
     """List the image files of folders, walked to their full depth, and of single files, taken whatever their name.
+
+    A source may be a URL: a prefix of a bucket is a folder, anything behind http(s) a single file. Tar shards count as images in folders
+    that have no other images; beside images they are taken for archives of them.
 
     Hidden files and folders (`.name`, `__MACOSX`) are passed over. Symbolic links are followed, but each real folder
     is entered once, so loops end and nothing is listed twice.
 
     Raises:
-        IsograftError: A source does not exist, cannot be read, or holds no image.
+        IsograftError: A source does not exist, cannot be read or fetched, or holds no image.
     """
     images: list[ImageFile] = []
     others: list[str] = []
     entered: set[tuple[int, int]] = set()
     taken: set[str] = set()
     for source in sources:
-        root = os.path.abspath(os.path.expanduser(source))
+        text = os.fspath(source)
+        root, paths = _elsewhere(text) if is_url(text) else _here(text, entered)
         before = len(taken)
-        for path in _walk(root, entered) if Path(root).is_dir() else [_single(root)]:
-            if path != root and not is_image(path):
-                others.append(path)
-            elif path not in taken:
+        wanted, unwanted = _images_among(paths, root)
+        others += unwanted
+        for path in wanted:
+            if path not in taken:
                 taken.add(path)
-                folder = root if path != root else os.path.dirname(root)
-                images.append(ImageFile(path, folder, os.path.relpath(path, folder).replace(os.sep, "/")))
+                images.append(_image_file(path, root))
         if len(taken) == before and not any(image.path.startswith(root + os.sep) for image in images):
             seen = f"; it has {len(others)} other files, such as {Path(others[0]).name}" if others else ""
             known = " ".join(sorted(IMAGE_SUFFIXES | DICOM_SUFFIXES | SLIDE_SUFFIXES))
@@ -81,15 +86,17 @@ def find_images(sources: Sequence[Path]) -> Listing:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is taken for an image: by its suffix, or as a DICOM file by its first bytes."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES | SLIDE_SUFFIXES or is_dicom(path)
+    """Whether a file is taken for an image: by its suffix, or as a DICOM file by its first bytes; behind a URL only ordinary images are."""
+    if is_url(path):
+        return suffix_of(path) in IMAGE_SUFFIXES
+    return suffix_of(path) in IMAGE_SUFFIXES | SLIDE_SUFFIXES or is_dicom(path)
 
 
 def is_dicom(path: str) -> bool:
     """Whether a file is a DICOM file: by its suffix, or where it has none, or a number for one, by the letters at its byte 128."""
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = suffix_of(path)
     if suffix in DICOM_SUFFIXES:
-        return True
+        return not is_url(path)
     if suffix in IMAGE_SUFFIXES or suffix in SLIDE_SUFFIXES or (suffix and not suffix[1:].isdecimal()) or is_url(path):
         return False
     try:
@@ -110,12 +117,14 @@ def folder_labels(images: Sequence[ImageFile]) -> list[tuple[str | None, str | N
 
     The label is the top folder inside the source, as in `skin/melanoma/a.jpg`. Where all top folders are called like
     splits (`train`, `val`, `test`), they are the split and the next folder is the label. A lone folder with a generic
-    name (`images`) is no class.
+    name (`images`) is no class. Shards tell the labels of their images themselves.
     """
     tops: dict[str, set[str]] = {}
     for image in images:
         tops.setdefault(image.root, set()).update(image.relative.split("/")[:-1][:1])
-    return [_folder_label(image.relative.split("/")[:-1], tops[image.root]) for image in images]
+    found = [_folder_label(image.relative.split("/")[:-1], tops[image.root]) for image in images]
+    shards = [suffix_of(image.path) == SHARD_SUFFIX for image in images]
+    return [(None if shard else label, split) for shard, (label, split) in zip(shards, found, strict=True)]
 
 
 def _folder_label(folders: list[str], tops: set[str]) -> tuple[str | None, str | None]:
@@ -127,9 +136,48 @@ def _folder_label(folders: list[str], tops: set[str]) -> tuple[str | None, str |
     return (folders[0] if folders else None), split
 
 
+def _here(source: str, entered: set[tuple[int, int]]) -> tuple[str, list[str]]:
+    """The absolute path of a local source, and the files it stands for."""
+    root = os.path.abspath(os.path.expanduser(source))
+    if Path(root).is_dir():
+        return root, list(_walk(root, entered))
+    if not Path(root).is_file():
+        raise IsograftError(f"{root} does not exist; check the name, or mount the folder it lies in")
+    return root, [_single(root)]
+
+
+def _elsewhere(url: str) -> tuple[str, list[str]]:
+    """The URL of a source, without a slash at its end, and the URLs it stands for."""
+    root = _single(remote.check(url))
+    root = root if is_web(root) else root.rstrip("/")
+    return root, remote.below(root)
+
+
+def _images_among(paths: Sequence[str], root: str) -> tuple[list[str], list[str]]:
+    """The paths that are wanted, and the others."""
+    kinds = [suffix_of(path) for path in paths]
+    loose = any(kind in IMAGE_SUFFIXES for kind in kinds)
+    wanted: list[str] = []
+    others: list[str] = []
+    for path, kind in zip(paths, kinds, strict=True):
+        fits = path == root or is_image(path) or (kind == SHARD_SUFFIX and not loose)
+        (wanted if fits else others).append(path)
+    return wanted, others
+
+
+def _image_file(path: str, root: str) -> ImageFile:
+    if is_url(path):
+        return ImageFile(path, root, path[len(root) :].lstrip("/")) if path != root else ImageFile(path, *folder_and_name(path))
+    folder = root if path != root else os.path.dirname(root)
+    return ImageFile(path, folder, os.path.relpath(path, folder).replace(os.sep, "/"))
+
+
 def _single(path: str) -> str:
-    if not Path(path).is_file():
-        raise IsograftError(f"{path} does not exist; check the name, or mount the folder it lies in")
+    """The path or URL, if it can be one image or shard."""
+    if is_url(path) and suffix_of(path) in (".parquet", ".csv", ".tsv"):
+        raise IsograftError(f"{path} is a table, not images; copy it to this machine, it may name images that lie elsewhere")
+    if is_compressed(path):
+        raise IsograftError(f"{path} cannot be used: {NO_COMPRESSION}")
     if path.endswith(".parquet"):
         raise IsograftError(f"{path} is a manifest already; give it to pretrain, finetune, evaluate or predict as it is")
     if path.lower().endswith((".csv", ".tsv")):

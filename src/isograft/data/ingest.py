@@ -11,14 +11,17 @@ import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.decode import Facts, core_count, decode_all
+from isograft.data.decode import NOT_FETCHED, Facts, core_count, decode_all
 from isograft.data.files import ImageFile, Listing, find_images, folder_labels
 from isograft.data.manifest import SCHEMA, Manifest, arrange, relative_uri
+from isograft.data.named import read_named
+from isograft.data.remote import check, io_threads
 from isograft.data.selection import holds
 from isograft.data.tables import CONFLICTING, REPEATED, UNLISTED, FileIndex, Problems, Table, match, read_table
 from isograft.data.unfold import unfold
 from isograft.errors import IsograftError
 from isograft.settings import IngestSettings
+from isograft.urls import is_url, is_web
 
 ROLES = ("label", "group", "source", "split")
 SAME_PIXELS = "sets of identical images with conflicting labels"
@@ -28,12 +31,15 @@ def ingest(settings: IngestSettings) -> Manifest:
     """Read images and write the manifest `settings.out`; an existing one is replaced.
 
     Raises:
-        IsograftError: A source cannot be read or has no images, CSV and files do not match (unless `allow_missing`),
-            or the manifest cannot be written.
+        IsograftError: A source cannot be read or has no images, images cannot be fetched, CSV and files do not match (unless
+            `allow_missing`), or the manifest cannot be written.
     """
     if settings.out.suffix.lower() != ".parquet":
         raise IsograftError(f"--out {settings.out} must end in .parquet")
-    manifest = read_sources(settings, find_images(settings.source))
+    settings, listing, listed_only = _listed(settings)
+    if signed := sum(is_web(image.path) and "?" in image.path for image in listing.images):
+        console.warn(f"{signed:,} URLs have a query string; should that be a signature, keep {settings.out} to yourself, as it holds them")
+    manifest = read_sources(settings, listing, listed_only)
     manifest.write(settings.out)
     console.say(f"Wrote {settings.out}: {describe(manifest)}")
     return manifest
@@ -51,8 +57,10 @@ def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool =
     places, table, reasons = unfold(settings, images, table)
     sound = [place for place, reason in zip(places, reasons, strict=True) if reason is None]
     with console.Progress(len(sound), "Reading images") as progress:
-        read = iter(decode_all(sound, int(settings.max_megapixels * 1e6), _threads(settings), progress.advance))
+        threads = settings.threads or io_threads(places, core_count())
+        read = iter(decode_all(sound, int(settings.max_megapixels * 1e6), threads, progress.advance))
     facts = [next(read) if reason is None else Facts.bad(reason) for reason in reasons]
+    places, facts, table = _fetched(places, facts, table, settings.allow_missing)
     manifest = Manifest(_assemble(settings, places, facts, table), settings.out)
     manifest = _settle_conflicts(manifest, settings.allow_missing)
     if settings.drop_labels:
@@ -88,8 +96,44 @@ def report_unusable(manifest: Manifest) -> None:
     console.warn(f"{bad.height:,} of {len(manifest):,} images cannot be used and never will be ({kinds}): {names}{more}")
 
 
-def _threads(settings: IngestSettings) -> int:
-    return settings.threads or core_count()
+def _listed(settings: IngestSettings) -> tuple[IngestSettings, Listing, bool]:
+    """The images, and whether a CSV alone says which: where the one source is a CSV of URLs."""
+    path = settings.source[0]
+    if len(settings.source) > 1 or settings.labels or isinstance(path, str) or path.suffix.lower() not in (".csv", ".tsv"):
+        return settings, find_images(settings.source), False
+    path = path.expanduser()
+    roles = {"label": settings.label_column, "group": settings.group_column, "source": settings.source_column}
+    named = read_named(path, settings.path_column, {**roles, "split": None}, settings.where) if path.is_file() else None
+    if named is None or not any(is_url(one) for one in named.paths):
+        return settings, find_images(settings.source), False
+    for url in filter(is_url, named.paths):
+        check(url)
+    return settings.model_copy(update={"labels": path, "path_column": named.table.path_column}), Listing(named.images(), []), True
+
+
+def _fetched(
+    places: list[Address], facts: list[Facts], table: pl.DataFrame, allow_missing: bool
+) -> tuple[list[Address], list[Facts], pl.DataFrame]:
+    """Only what could be fetched; unless that is all, or the rest is missing and may be, there must be no manifest.
+
+    Raises:
+        IsograftError: Images could not be fetched. A manifest with holes, because a network was down, would pass for whole later.
+    """
+    lost = [row for row, one in enumerate(facts) if one.status in NOT_FETCHED]
+    if not lost:
+        return places, facts, table
+    first = ", ".join(f"{places[row]} ({facts[row].reason})" for row in lost[:3])
+    told = f"{len(lost):,} of {len(places):,} images cannot be fetched: {first}{f' and {len(lost) - 3:,} more' if len(lost) > 3 else ''}"
+    if not allow_missing or any(facts[row].status == "unreachable" for row in lost):
+        remedy = "correct the addresses, or go on without what is missing with ingest --allow-missing"
+        if any(facts[row].status == "unreachable" for row in lost):
+            remedy = "see to the network and the credentials, then run it again"
+        raise IsograftError(f"{told}; nothing was written: {remedy}")
+    console.warn(f"{told}; they are left out")
+    kept = sorted(set(range(len(places))) - set(lost))
+    if not kept:
+        raise IsograftError(f"none of the {len(places):,} images is there; correct the addresses")
+    return [places[row] for row in kept], [facts[row] for row in kept], table[kept]
 
 
 def _tabulate(settings: IngestSettings, listing: Listing, listed_only: bool) -> tuple[list[ImageFile], pl.DataFrame]:

@@ -17,9 +17,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isograft.data.address import Address, is_url
+from isograft.data.address import Address
 from isograft.data.places import image_folders
 from isograft.errors import IsograftError
+from isograft.urls import is_url, is_web, without_query
 
 SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(),
@@ -51,6 +52,8 @@ STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
 _SPECIAL = re.compile("[%#\udc80-\udcff]")
 _ABSOLUTE = r"^(/|~|file:|[A-Za-z]:[\\/]|\\\\)|[\s\"'=(,;:<>|`\[{](/[^\s/]+/|~/|file:|[A-Za-z]:[\\/]|\\\\)\S"
 """A cell that is an absolute path, or a text with one in it."""
+_SIGNED = r"[A-Za-z0-9+.-]://([^\s/?#]*@|[^\s?#]*\?[^\s#])"
+"""A cell with a URL that has a query string, which may be a signature, or a password."""
 
 
 def encode_uri(path: str) -> str:
@@ -59,9 +62,9 @@ def encode_uri(path: str) -> str:
 
 
 def decode_uri(uri: str) -> str:
-    """The path of a uri without its `#` part: the inverse of `encode_uri`."""
+    """The path or URL of a uri without its `#` part: the inverse of `encode_uri`; a URL of a web server has its own codes."""
     path = uri.partition("#")[0]
-    if is_url(path):
+    if is_web(path):
         return path
     return os.fsdecode(unquote_to_bytes(path)) if "%" in path else path
 
@@ -75,7 +78,8 @@ def part_of_uri(uri: str) -> str:
 def absolute_uri(address: Address) -> str:
     """The uri of an address that any manifest can hold: the whole path, or the URL as it is."""
     if address.remote:
-        return address.file + (f"#{encode_uri(address.part)}" if address.part else "")
+        file = address.file if is_web(address.file) else encode_uri(address.file)
+        return file + (f"#{encode_uri(address.part)}" if address.part else "")
     return _uri(os.path.abspath(address.file), address.part)
 
 
@@ -217,7 +221,8 @@ class Manifest:
         """The frame without absolute paths, and the folder that its uris start at.
 
         That is the manifest's own folder where all files lie in it, otherwise the deepest folder that holds them all. Further
-        columns with absolute paths, alone or within other text, are left out.
+        columns with absolute paths, alone or within other text, are left out. Signed URLs lose their query string, of which a `?`
+        is left, and columns that hold such URLs are left out too: what travels must not open the images to others.
         """
         addresses = [Address(one.file if one.remote else os.path.abspath(one.file), one.part) for one in self.addresses()]
         folder = os.path.abspath(self._folder())
@@ -226,14 +231,14 @@ class Manifest:
             folder = os.path.commonpath([os.path.dirname(file) for file in local_files])
         uris = [_uri_from(one, folder) for one in addresses]
         further = self.frame.select(pl.col(pl.String).exclude(*SCHEMA))
-        local = [name for name in further.columns if further[name].str.contains(_ABSOLUTE).any()]
+        local = [name for name in further.columns if further[name].str.contains(_ABSOLUTE).any() or has_secrets(further[name])]
         return self.frame.drop(local).with_columns(pl.Series("uri", uris, pl.String)), Path(folder)
 
     def _folder(self) -> Path:
         """Where relative uris start: of several possible places, the one where the first file is."""
         places = image_folders(self.path) if self.path is not None else [Path()]
         if len(places) > 1 and len(self):
-            first = decode_uri(self.frame["uri"][0])
+            first = next((decode_uri(uri) for uri in self.frame["uri"] if not is_url(uri)), "")
             places = [place for place in places if (place / first).exists()] or places[-1:]
         return places[0]
 
@@ -257,9 +262,16 @@ def arrange(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(*fixed, *(pl.col(name) for name in frame.columns if name not in SCHEMA))
 
 
+def has_secrets(column: pl.Series) -> bool:
+    """Whether a text column holds a URL with a query string or a password."""
+    return bool(column.str.contains(_SIGNED).any())
+
+
 def _uri_from(address: Address, folder: str) -> str:
     """The uri of an address as seen from a folder, above or beside it too."""
-    return absolute_uri(address) if address.remote else _uri(os.path.relpath(address.file, folder), address.part)
+    if address.remote:
+        return absolute_uri(Address(without_query(address.file), address.part))
+    return _uri(os.path.relpath(address.file, folder), address.part)
 
 
 def _uri(path: str, part: str) -> str:

@@ -14,7 +14,10 @@ import polars as pl
 from isograft.data.files import DICOM_SUFFIXES, ImageFile
 from isograft.data.readers import IMAGE_SUFFIXES
 from isograft.data.selection import holds
+from isograft.data.shards import SHARD_SUFFIX
+from isograft.data.slides import SLIDE_SUFFIXES
 from isograft.data.tables import NoPathColumn, Table, exact_path, read_table
+from isograft.urls import folder_and_name, is_url, suffix_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class NamedTable:
     Attributes:
         table: The table.
         rows: Its wanted rows.
-        paths: The absolute path of each of them.
+        paths: The absolute path, or URL, of each of them.
     """
 
     table: Table
@@ -38,15 +41,26 @@ class NamedTable:
 
 
 class NamedFiles:
-    """Image files that cells name exactly, as seen from the table's folder."""
+    """Image files that cells name exactly, as seen from the table's folder, and URLs.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The table's folder.
+        any_url: Whether a URL counts whatever its ending: where the user says that the column names the images.
+    """
+
+    def __init__(self, folder: Path, any_url: bool = False) -> None:
         self._folder = os.path.abspath(folder)
+        self._any_url = any_url
         self._asked: dict[str, list[str]] = {}
 
     def find(self, cell: str | None) -> list[str]:
-        """The absolute path of the one image file a cell names, or nothing; only a name that ends like an image is asked for."""
-        if cell is None or os.path.splitext(cell)[1].lower() not in IMAGE_SUFFIXES | DICOM_SUFFIXES:
+        """The absolute path or URL of the one image file a cell names, or nothing; only a name that ends like an image is asked for.
+
+        Whether there is something behind a URL is not asked here: reading it tells.
+        """
+        if cell is not None and is_url(cell):
+            return [cell] if self._any_url or suffix_of(cell) in IMAGE_SUFFIXES | {SHARD_SUFFIX} else []
+        if cell is None or os.path.splitext(cell)[1].lower() not in IMAGE_SUFFIXES | DICOM_SUFFIXES | SLIDE_SUFFIXES:
             return []
         if cell not in self._asked:
             path = exact_path(cell, self._folder)
@@ -55,7 +69,7 @@ class NamedFiles:
 
 
 def read_named(path: Path, path_column: str | None, roles: dict[str, str | None], where: str | None) -> NamedTable | None:
-    """Read a CSV all of whose wanted rows name an image file exactly: relative to the CSV, or absolute.
+    """Read a CSV all of whose wanted rows name an image file exactly: relative to the CSV, absolute, or by URL.
 
     Args:
         path: The CSV.
@@ -66,7 +80,7 @@ def read_named(path: Path, path_column: str | None, roles: dict[str, str | None]
     Returns:
         None when a row does not, so that its file must be searched for.
     """
-    files = NamedFiles(path.parent)
+    files = NamedFiles(path.parent, any_url=path_column is not None)
     try:
         table = read_table(path, files, path_column, roles)
     except NoPathColumn:
@@ -77,6 +91,8 @@ def read_named(path: Path, path_column: str | None, roles: dict[str, str | None]
 
 
 def _image_file(path: str, root: str) -> ImageFile:
+    if is_url(path):
+        return ImageFile(path, *folder_and_name(path))
     if not path.startswith(root.rstrip(os.sep) + os.sep):
         root = os.path.dirname(path)
     return ImageFile(path, root, os.path.relpath(path, root).replace(os.sep, "/"))

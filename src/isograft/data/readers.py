@@ -73,7 +73,21 @@ def read_image(path: Path | str, max_pixels: int) -> Pixels:
     Raises:
         ReadError: The file cannot be used.
     """
-    data = read_bytes(path)
+    return decode_image(read_bytes(path), max_pixels)
+
+
+def decode_image(data: Bytes, max_pixels: int) -> Pixels:
+    """Decode the bytes of one image file.
+
+    Args:
+        data: All of them.
+        max_pixels: Larger images (width x height) are refused by their header, before decoding.
+
+    Raises:
+        ReadError: They cannot be used.
+    """
+    if not len(data):
+        raise ReadError("empty", "the file has no bytes")
     try:
         header = sniff(data)
     except HeaderError as error:

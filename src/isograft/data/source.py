@@ -21,8 +21,11 @@ from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
 from isograft.settings import DataSettings, FinetuneSettings, IngestSettings, flag
+from isograft.urls import is_url
 
 CACHE_FORMAT = "2"
+INGEST_FIRST = "write a manifest of its images first (isograft ingest {source} --out M.parquet), and give that"
+"""What remote data need: nobody could tell cheaply whether a manifest made on the fly before still holds."""
 
 
 def default_cache_dir() -> Path:
@@ -64,6 +67,8 @@ def open_everything(data: str, settings: DataSettings) -> Manifest:
     Raises:
         IsograftError: DATA does not exist, or does not match its CSV.
     """
+    if is_url(data):
+        raise IsograftError(f"{data} lies elsewhere; {INGEST_FIRST.format(source=data)}")
     path = Path(data).expanduser()
     if not path.exists():
         raise IsograftError(f"{data} does not exist; DATA is a manifest (.parquet), a folder of images or a CSV")
@@ -149,6 +154,8 @@ def _listed(path: Path, settings: DataSettings) -> tuple[Listing, str | None]:
     named = read_named(path, settings.path_column, roles, settings.where)
     if named is None:
         return find_images([path.parent]), settings.path_column
+    if any(is_url(one) for one in named.paths):
+        raise IsograftError(f"{path} names images that lie elsewhere; {INGEST_FIRST.format(source=path)}")
     return Listing(named.images(), []), named.table.path_column
 
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from isograft.data.files import ImageFile
 from isograft.errors import IsograftError
+from isograft.urls import is_url, without_query
 
 SHOWN = 10
 
@@ -111,7 +112,9 @@ class FileIndex:
 
 
 def exact_path(cell: str, folder: str) -> str:
-    """The absolute path a cell names when it is taken at its word, as seen from the table's folder."""
+    """The absolute path a cell names when it is taken at its word, as seen from the table's folder; a URL as it is."""
+    if is_url(cell):
+        return cell
     return os.path.normpath(os.path.join(folder, cell.replace("\\", "/")))
 
 
@@ -214,4 +217,5 @@ def _normal(text: str) -> str:
 
 
 def _parts(path: str) -> list[str]:
+    path = without_query(path).rstrip("?") if is_url(path) else path
     return [part for part in _normal(path).replace("\\", "/").split("/") if part not in ("", ".")]

@@ -224,13 +224,14 @@ def _curves(tested: Evaluated) -> tuple[Picture | None, Picture | None]:
 def _mistake(tested: Evaluated, row: int) -> dict[str, Any]:
     from isograft.data.containers import read
     from isograft.data.readers import ReadError, to_rgb8
+    from isograft.errors import Unreachable
 
     label, predicted = int(tested.labels[row]), int(tested.probabilities[row].argmax())
     true_name, called = tested.classes[label], tested.classes[predicted]
     try:
         pixels = to_rgb8(read(tested.places[row], 1 << 40).array)
         image = thumbnail(pixels, f"Image {tested.names[row]}, labeled {true_name}, predicted {called}.")
-    except ReadError:
+    except (ReadError, Unreachable):
         image = None
     p = tested.probabilities[row]
     return {

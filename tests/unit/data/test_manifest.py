@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isograft.data.manifest import SCHEMA, Manifest, arrange, decode_uri, encode_uri
+from isograft.data.address import Address
+from isograft.data.manifest import SCHEMA, Manifest, absolute_uri, arrange, decode_uri, encode_uri
 from isograft.data.places import describe_place
 from isograft.errors import IsograftError
 
@@ -203,3 +204,27 @@ def test_a_label_that_is_no_class_has_no_number() -> None:
 def test_an_image_without_a_label_has_no_number() -> None:
     with pytest.raises(IsograftError, match="1 of 3 images have no label"):
         manifest(label=["a", None, "b"]).class_numbers()
+
+
+@given(
+    key=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1),
+    part=st.text(st.characters(exclude_categories=("Cs",))),
+)
+def test_a_manifest_finds_any_object_of_a_bucket_and_any_part_of_it_again(key: str, part: str) -> None:
+    address = Address(f"s3://bucket/{key}", part)
+    whole = Manifest(manifest(uri=[absolute_uri(address)]).frame, Path("m.parquet"))
+    assert whole.addresses() == [address] and whole.portable()[0]["uri"][0] == whole.frame["uri"][0]
+
+
+def test_a_manifest_keeps_the_urls_of_web_servers_as_they_are(tmp_path: Path) -> None:
+    address = Address("https://host/a%20b%23c.png?x=1%2F2", "m/1#%.png")
+    whole = Manifest(manifest(uri=[absolute_uri(address)]).frame, tmp_path / "m.parquet")
+    whole.write(tmp_path / "n" / "m.parquet")
+    assert Manifest.read(tmp_path / "n" / "m.parquet").addresses() == [address]
+    assert whole.portable()[0]["uri"].to_list() == ["https://host/a%20b%23c.png?#m/1%23%25.png"]
+
+
+@pytest.mark.parametrize("cell", ["https://h/a.png?sig=1", "see s3://b/x?y", "http://me:word@h/"])
+def test_further_columns_with_secrets_are_no_part_of_a_portable_frame(cell: str) -> None:
+    frame, _ = manifest(link=[None, "x", cell], page=["https://h/a", "why?", None]).portable()
+    assert frame.columns == [*SCHEMA, "page"]
