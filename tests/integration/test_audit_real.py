@@ -89,3 +89,24 @@ def test_lesions_on_both_sides_of_a_split_by_image_are_told(ham: Path, tmp_path:
 def test_ham10000_and_uda1_share_nothing(ham: Path, real_data: Path, tmp_path: Path) -> None:
     record = isograft.audit([ham, real_data / "skin" / "uda1"], cache_dir=tmp_path / "cache", out=tmp_path / "audit")
     assert [one for one in record["findings"] if one["kind"] in {"leak", "conflict"}] == []
+
+
+def test_white_corners_painted_on_one_class_are_found_by_the_corner_probe(ham: Path, tmp_path: Path) -> None:
+    """400 photographs of two diagnoses, as they are and with a white square of 10 px in each corner of the melanomas."""
+    pool = Manifest.read(ham)
+    for name, marked in (("plain", False), ("marked", True)):
+        for diagnosis in ("mel", "nv"):
+            chosen = pool.select((pl.col("label") == diagnosis) & (pl.col("dataset") == "rosendahl"))
+            (tmp_path / name / diagnosis).mkdir(parents=True)
+            for file in chosen.locate()[:200]:
+                image = cv2.imread(str(file))
+                if marked and diagnosis == "mel":
+                    for rows in (slice(10), slice(-10, None)):
+                        for columns in (slice(10), slice(-10, None)):
+                            image[rows, columns] = 255
+                cv2.imwrite(str(tmp_path / name / diagnosis / f"{file.stem}.png"), image)
+    told = {}
+    for name in ("plain", "marked"):
+        record = isograft.audit([tmp_path / name], cache_dir=tmp_path / "cache")
+        told[name] = {one["probe"] for one in record["findings"] if one["kind"] == "shortcut" and one["level"] == "warning"}
+    assert "corners" in told["marked"] and "corners" not in told["plain"]
