@@ -10,13 +10,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import polars as pl
 import pytest
+from tests.unit.data.test_look import lesion
 
+import isograft
 from isograft.study.report import write_report
 
 PAGES = ("report.html", "evaluation-pretrained/report.html")
 STUDY = "the report of a study"
+AUDIT = "the page of an audit"
 PHONE = {"width": 390, "height": 844}
 READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 PATIENCE = 300_000  # milliseconds: a busy machine is no defect of a page
@@ -74,10 +78,25 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(params=[*PAGES, STUDY])
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an audit that found copies, conflicts, a broken file and overlaps of two data sets."""
+    root = tmp_path_factory.mktemp("audit")
+    for place, data in enumerate(("pool", "labeled")):
+        for number in range(24):
+            path = root / data / ("mel", "nv")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), lesion(number + 12 * place))
+    cv2.imwrite(str(root / "labeled" / "mel" / "copy.jpg"), lesion(13)[:, ::-1])
+    (root / "pool" / "nv" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    isograft.audit([root / "pool", root / "labeled"], out=root / "audit", cache_dir=root / "cache")
+    return root / "audit" / "audit.html"
+
+
+@pytest.fixture(params=[*PAGES, STUDY, AUDIT])
 def path(request: pytest.FixtureRequest) -> Path:
-    if request.param == STUDY:
-        made: Path = request.getfixturevalue("study")
+    if request.param in (STUDY, AUDIT):
+        made: Path = request.getfixturevalue("study" if request.param == STUDY else "audited")
         return made
     told: tuple[Path, pl.DataFrame] = request.getfixturevalue("demo")
     return told[0] / request.param
