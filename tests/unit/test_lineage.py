@@ -80,3 +80,14 @@ def test_refusing_lets_unseen_images_pass():
     found = leaks(POOL, manifest(("cc", None)))
     refuse(found, 1, "m")
     assert not len(found)
+
+
+def test_a_near_duplicate_of_a_seen_image_leaks_and_an_image_that_is_only_alike_does_not():
+    def one(pixels: str, hashed: int, look: str) -> Manifest:
+        table = manifest((pixels, None)).frame
+        return Manifest(table.with_columns(perceptual_hash=pl.lit(hashed, pl.UInt64), look=pl.lit(look)))
+
+    seen = seen_rows(one("aa", 0x0F1E2D3C4B5A6978, "00" * 32), "pool", "vienna")
+    copy, alike = (one("bb", 0x0F1E2D3C4B5A697C, look) for look in ("01" + "00" * 31, "f0" * 32))
+    assert leaks(seen, copy).select("reason", "role", "origin").rows() == [("near-duplicate", "pool", "vienna")]
+    assert leaks(seen, alike).is_empty()
