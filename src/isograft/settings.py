@@ -250,13 +250,9 @@ def _given_option(name: str, value: Any) -> str:
 class FetchSettings(Settings):
     """Fetch a public pool of images by name; its licence is shown and agreed to first."""
 
-    name: str | None = Field(
-        None, description="The pool, for example isic or dermamnist [default: list all].", json_schema_extra=POSITIONAL
-    )
+    name: str | None = Field(None, description="The pool, such as isic or dermamnist [default: list all].", json_schema_extra=POSITIONAL)
     out: Path | None = Field(None, description="The folder to write: images, metadata.csv, manifest.parquet and LICENCE.txt.")
-    query: str | None = Field(
-        None, description="Which images of the ISIC Archive, in its own words: 'sex:female AND age_approx:[50 TO 70]'."
-    )
+    query: str | None = Field(None, description="Which images of the ISIC Archive, in its own words, for example 'sex:female'.")
     limit: int | None = Field(None, ge=1, description="Most images of the ISIC Archive, newest first [default: all].")
     image_size: int | None = Field(None, description="28, 64, 128 or 224 for MedMNIST [default: 28]; 256 for ISIC [default: originals].")
     accept_licence: bool = Field(False, description="Agree to the licence that is shown, in place of answering on the terminal.")

@@ -140,7 +140,7 @@ VERBS: dict[str, Verb] = {
             "fetch",
             s.FetchSettings,
             "isograft.fetch.fetch:fetch",
-            "builtins:Manifest | None",
+            "isograft.data.manifest:Manifest | None",
             "The manifest written, or None for the list.",
         ),
         Verb("show", s.ShowSettings, "isograft.show:show", "builtins:str", "The text printed."),

@@ -125,5 +125,13 @@ def _manifest(folder: FetchFolder) -> Manifest:
 
     table = folder.path / "metadata.csv"
     return ingest(
-        IngestSettings(source=(folder.images,), out=folder.path / "manifest.parquet", labels=table, path_column="file", allow_missing=True)
+        IngestSettings.model_validate(
+            {
+                "source": (folder.images,),
+                "out": folder.path / "manifest.parquet",
+                "labels": table,
+                "path_column": "file",
+                "allow_missing": True,
+            }
+        )
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
@@ -26,6 +26,8 @@ PER_PAGE = 100  # the most that the API gives
 LARGEST_IMAGE = 2 << 30
 EMPTY_PAGES = 3
 """Pages in a row without a new image, after which the listing counts as going in circles."""
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 _GONE = {403, 404, 410}
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -61,7 +63,7 @@ class Image(BaseModel):
 
     def name(self, thumbnail: bool) -> str:
         """The name of its file here; of the server's name only a known ending is taken."""
-        suffix = PurePosixPath(urlsplit(self.file(thumbnail).url).path).suffix.lower()
+        suffix = PurePosixPath(self.file(thumbnail).url.partition("?")[0]).suffix.lower()
         return f"images/{self.isic_id}{suffix if suffix in _SUFFIXES else '.jpg'}"
 
     def row(self, thumbnail: bool) -> dict[str, str | None]:
@@ -106,7 +108,7 @@ class Archive:
             Refused: There is none.
             IsograftError: The answer is not as documented.
         """
-        found: Image = self._read(Image, self.client.json(f"{self.base}/images/{isic_id}/"))
+        found = self.read(Image, self.client.json(f"{self.base}/images/{isic_id}/"))
         if found.isic_id != isic_id:
             raise IsograftError(
                 f"{self.base} answers with the image {found.isic_id} when asked for {isic_id}; nothing of it can be trusted"
@@ -119,10 +121,10 @@ class Archive:
         Raises:
             IsograftError: The query is refused, the server cannot be reached, or the answer is not as documented.
         """
-        terms = {"query": query} if query else {}
-        url = f"{self.base}/images/{'search/' if query else ''}?{urlencode({**terms, 'limit': PER_PAGE, **({'cursor': cursor} if cursor else {})})}"
+        terms = {name: text for name, text in (("query", query), ("limit", str(PER_PAGE)), ("cursor", cursor)) if text}
+        url = f"{self.base}/images/{'search/' if query else ''}?{urlencode(terms)}"
         try:
-            return self._read(Page, self.client.json(url))
+            return self.read(Page, self.client.json(url))
         except Refused as error:
             if query and error.status in (400, 422):
                 raise IsograftError(
@@ -130,7 +132,12 @@ class Archive:
                 ) from None
             raise IsograftError(f"the images cannot be listed at {url}: {error}; run the same command again to go on") from None
 
-    def _read(self, kind: type[Any], answer: Any) -> Any:
+    def read(self, kind: type[Answer], answer: object) -> Answer:
+        """An answer as the thing it should be.
+
+        Raises:
+            IsograftError: It is something else.
+        """
         try:
             return kind.model_validate(answer)
         except ValidationError as error:
@@ -184,13 +191,13 @@ class Listing:
     def _pages(self) -> Iterator[Page]:
         cursor, more = None, True
         for line in read_lines(self._path):
-            page = self._archive._read(Page, line)
+            page = self._archive.read(Page, line)
             yield page
             cursor = _cursor(page)
             more = cursor is not None
         while more:
             page = self._archive.page(self._query, cursor)
-            add_line(self._path, page.model_dump(mode="json"))
+            add_line(self._path, page.model_dump())
             yield page
             cursor = _cursor(page)
             more = cursor is not None
