@@ -113,7 +113,7 @@ def _settle(failures: list[Failure], allowed: bool, folder: FetchFolder) -> None
     lines = [f'{failure.name},"{failure.reason.replace(chr(34), chr(39))}"' for failure in failures]
     write_atomic(note, "\n".join(["isic_id,reason", *lines]) + "\n")
     first = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures[:3])
-    text = f"{len(failures):,} images could not be fetched ({first}), all listed in {note}"
+    text = f"{len(failures):,} image{'s' if len(failures) > 1 else ''} could not be fetched ({first}), all listed in {note}"
     if not allowed:
         raise IsograftError(f"{text}; run the same command again to try those only, or go on without them with --allow-missing")
     console.warn(text)

@@ -34,6 +34,7 @@ class Replay:
         self.etags = True
         self.pages: Callable[[dict[str, list[str]]], Any] = self.page
         self.base = ""
+        self.retry_after = "0"
         self.lock = threading.Lock()
 
     def add_image(self, isic_id: str, licence: str = "CC-BY", **clinical: object) -> None:
@@ -96,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         asked = self.headers.get("Range")
         if isinstance(fault, int):
-            status, body, headers = fault, b"no", {"Retry-After": "0"}
+            status, body, headers = fault, b"no", {"Retry-After": replay.retry_after}
         elif isinstance(fault, str) and fault.startswith("redirect:"):
             status, body, headers = 302, b"", {"Location": fault.partition(":")[2]}
         elif fault == "html":

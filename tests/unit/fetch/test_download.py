@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,3 +108,45 @@ def test_any_text_as_an_address_is_http_or_refused(text: str) -> None:
     except Refused:
         return
     assert text.lower().startswith("http")
+
+
+def test_a_server_that_asks_for_too_long_a_wait_is_given_up_at_once(replay, item) -> None:
+    replay.retry_after = "3600"
+    replay.faults["/a.jpg"] = [429] * 9
+    with pytest.raises(Unreachable, match="3,600 s"):
+        download(Client(backoff=0.01), item, item.target.with_name("part"))
+    assert len(replay.asked) == 1
+
+
+def test_a_wait_the_server_asks_for_is_kept(replay, client, item) -> None:
+    replay.retry_after = "0.3"
+    replay.faults["/a.jpg"] = [503]
+    began = time.monotonic()
+    assert got(client, item) == BODY
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_server_that_says_nothing_is_given_up(item) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        silent = Item(f"http://127.0.0.1:{mute.getsockname()[1]}/a.jpg", item.target, "image", 99)
+        with pytest.raises(Unreachable):
+            download(Client(timeout=0.1, attempts=2, backoff=0.01), silent, item.target.with_name("part"))
+
+
+def test_a_server_that_trickles_is_given_up(item) -> None:
+    def trickle(server: socket.socket) -> None:
+        connection = server.accept()[0]
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=trickle, args=(server,))
+        thread.start()
+        slow = Item(f"http://127.0.0.1:{server.getsockname()[1]}/a.jpg", item.target, "image", 1 << 20)
+        with pytest.raises(Unreachable, match="bytes came in"):
+            download(Client(attempts=1, stall=0.2), slow, item.target.with_name("part"))
+        thread.join()
