@@ -54,6 +54,8 @@ def check_place(path: Path, request: dict[str, Any]) -> None:
     """
     if path.exists() and not path.is_dir():
         raise IsograftError(f"fetch: --out {path} is a file; name a folder")
+    if (path / ".fetch").is_symlink() or (path / "images").is_symlink():
+        raise IsograftError(f"fetch: a folder in --out {path} is a link to elsewhere; choose another --out")
     note = path / ".fetch" / "request.json"
     if not note.exists():
         if path.exists() and any(entry.name != ".fetch" for entry in path.iterdir()):

@@ -99,7 +99,7 @@ def _archive(folder: FetchFolder, client: Client, pool: Pool, size: int, base: s
         return target
     limit = pool.largest_bytes(size) + pool.largest_bytes(size) // 50 + (16 << 20)
     item = Item(f"{base}/{file}?download=1", target, "archive", limit, md5=pool.facts["md5"][str(size)])
-    console.say(f"Fetching {item.url}")
+    console.say(f"Fetching {item.url} (at most {limit / 1e6:,.0f} MB, and about as much again for the images)")
     with console.Progress(None, f"Fetching {file}", "MB") as progress:
         try:
             received = download(client, item, folder.part(file), lambda n: progress.advance(n / 1e6))

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isograft.data.manifest import Manifest
 from isograft.errors import IsograftError
 from isograft.fetch.catalogue import pool_named
 from isograft.fetch.client import Client
 from isograft.fetch.fetch import fetch_pool
+from isograft.fetch.isic import Archive, Page
 from isograft.settings import FetchSettings
 
 
@@ -146,3 +149,30 @@ def test_what_is_remembered_may_be_cut_off(archive, tmp_path) -> None:
     assert len(run(archive, tmp_path / "o").usable()) == 10
     lines = (tmp_path / "o" / ".fetch" / "files.jsonl").read_text().splitlines()
     assert len({json.loads(line)["file"] for line in lines if line.endswith("}")}) == 10
+
+
+def test_a_folder_that_leads_elsewhere_is_not_written_to(archive, tmp_path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "o" / ".fetch").mkdir(parents=True)
+    (tmp_path / "o" / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(IsograftError, match="link"):
+        run(archive, tmp_path / "o")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["results", "next", "isic_id", "files", "full", "url", "size", "metadata"]), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_json_is_a_page_or_one_sentence(answer: object) -> None:
+    try:
+        Archive(Client()).read(Page, answer)
+    except IsograftError as error:
+        assert "not as documented" in str(error)
