@@ -327,6 +327,36 @@ def study(
         IsograftError: An option or the input is wrong; the message says what, where and what to do.
     """
 
+def fetch(
+    name: str | None = None,
+    *,
+    out: str | Path | None = None,
+    query: str | None = None,
+    limit: int | None = None,
+    image_size: int | None = None,
+    accept_licence: bool = False,
+    allow_missing: bool = False,
+    threads: int = 8,
+) -> Manifest | None:
+    """Fetch a public pool of images by name; its licence is shown and agreed to first.
+
+    Args:
+        name: The pool, such as isic or dermamnist [default: list all].
+        out: The folder to write: images, metadata.csv, manifest.parquet and LICENCE.txt.
+        query: Which images of the ISIC Archive, in its own words, for example 'sex:female'.
+        limit: Most images of the ISIC Archive, newest first [default: all].
+        image_size: 28, 64, 128 or 224 for MedMNIST [default: 28]; 256 for ISIC [default: originals].
+        accept_licence: Agree to the licence that is shown, in place of answering on the terminal.
+        allow_missing: Go on without images that the ISIC Archive does not give; they are still listed.
+        threads: Files fetched at a time.
+
+    Returns:
+        The manifest written, or None for the list.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
 def show(
     model: str | Path | Model,
 ) -> str:

@@ -318,6 +318,29 @@ def _given_option(name: str, value: Any) -> str:
     return option if value is True else f"{option} {value}"
 
 
+class FetchSettings(Settings):
+    """Fetch a public pool of images by name; its licence is shown and agreed to first."""
+
+    name: str | None = Field(None, description="The pool, such as isic or dermamnist [default: list all].", json_schema_extra=POSITIONAL)
+    out: Path | None = Field(None, description="The folder to write: images, metadata.csv, manifest.parquet and LICENCE.txt.")
+    query: str | None = Field(None, description="Which images of the ISIC Archive, in its own words, for example 'sex:female'.")
+    limit: int | None = Field(None, ge=1, description="Most images of the ISIC Archive, newest first [default: all].")
+    image_size: int | None = Field(None, description="28, 64, 128 or 224 for MedMNIST [default: 28]; 256 for ISIC [default: originals].")
+    accept_licence: bool = Field(False, description="Agree to the licence that is shown, in place of answering on the terminal.")
+    allow_missing: bool = Field(False, description="Go on without images that the ISIC Archive does not give; they are still listed.")
+    threads: int = Field(8, ge=1, le=32, description="Files fetched at a time.")
+
+    @model_validator(mode="after")
+    def _place_for_a_pool(self) -> FetchSettings:
+        if self.name is not None and self.out is None:
+            raise ValueError("--out is required: the folder to write")
+        if self.name is None:
+            for name, field in type(self).model_fields.items():
+                if (value := getattr(self, name)) != field.default:
+                    raise ValueError(f"{_given_option(name, value)} would be unused without NAME, which only lists the pools; name a pool")
+        return self
+
+
 class ShowSettings(Settings):
     """Print a model's lineage, its plan with reasons, and its figures."""
 

@@ -140,6 +140,13 @@ VERBS: dict[str, Verb] = {
         Verb("evaluate", s.EvaluateSettings, "isograft.evaluate:evaluate", "builtins:dict[str, Any]", "The metrics, as in metrics.json."),
         Verb("predict", s.PredictSettings, "isograft.predict:predict", "polars:DataFrame", "The table written: one row per input."),
         Verb("study", s.StudySettings, "isograft.study.study:study", "builtins:dict[str, Any]", "The summary, as in summary.json."),
+        Verb(
+            "fetch",
+            s.FetchSettings,
+            "isograft.fetch.fetch:fetch",
+            "isograft.data.manifest:Manifest | None",
+            "The manifest written, or None for the list.",
+        ),
         Verb("show", s.ShowSettings, "isograft.show:show", "builtins:str", "The text printed."),
         Verb(
             "demo",

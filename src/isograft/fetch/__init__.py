@@ -1,0 +1,1 @@
+"""Bring public pools by name: shown with their licence first, resumable, checked."""
