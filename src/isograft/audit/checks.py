@@ -21,7 +21,7 @@ _LISTED = 1000
 
 def files(one: Survey) -> Iterator[Finding]:
     """Files that could not be used at ingest, or no longer can."""
-    bad = one.everything.frame.filter(pl.col("status") != "ok")
+    bad = one.everything.portable()[0].filter(pl.col("status") != "ok")
     if len(bad):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(bad["status"]).items()))
         told = f"{len(bad):,} of {len(one.everything):,} files cannot be used ({kinds}); mend or delete them: they are never trained on."
@@ -88,7 +88,7 @@ def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
 
 def unusual(one: Survey) -> Iterator[Finding]:
     """Images whose size, shape, brightness or contrast is far from that of the others (robust z-score above 6)."""
-    frame = one.manifest.frame
+    frame = one.manifest.frame.with_columns(one.uris)
     width, height = frame["width"].cast(float).to_numpy(), frame["height"].cast(float).to_numpy()
     measured = {
         "size": np.log(width * height),
@@ -98,7 +98,7 @@ def unusual(one: Survey) -> Iterator[Finding]:
     }
     blank = one.contrast < 1
     if blank.any():
-        table = frame.filter(blank).select("uri").head(_LISTED)
+        table = one.uris.to_frame().filter(blank).head(_LISTED)
         told = f"{blank.sum():,} images are of one colour; look at them, and delete what shows nothing."
         yield Finding("unusual", "warning", one.name, told, int(blank.sum()), table)
     for name, values in measured.items():
@@ -135,8 +135,8 @@ def classes(one: Survey) -> Iterator[Finding]:
 
 def described(one: Survey, other: Survey, pairs: pl.DataFrame) -> pl.DataFrame:
     """Pairs with their uris, labels and groups, for machines."""
-    mine = one.manifest.frame[pairs["row"]].select("uri", "label", "group")
-    theirs = other.manifest.frame[pairs["other"]].select(pl.col("uri", "label", "group").name.prefix("other_"))
+    mine = one.manifest.frame.with_columns(one.uris)[pairs["row"]].select("uri", "label", "group")
+    theirs = other.manifest.frame.with_columns(other.uris)[pairs["other"]].select(pl.col("uri", "label", "group").name.prefix("other_"))
     return pl.concat([mine, theirs, pairs.select("reason", "correlation")], how="horizontal")
 
 

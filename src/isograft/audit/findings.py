@@ -32,7 +32,7 @@ class Finding:
         where: The data set, or the two, or the data set and the model.
         sentence: What was found, and what to do.
         count: How many images, pairs or groups it is about.
-        images: Which, as a table for machines; uris are those of the manifests.
+        images: Which, as a table for machines; without absolute paths.
         pairs: The same pairs as (number of the data set, row, number of the other data set, row), for pictures.
         facts: Further figures.
     """

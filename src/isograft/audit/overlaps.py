@@ -43,7 +43,7 @@ def between(one: Survey, other: Survey, numbers: tuple[int, int], pairs: pl.Data
             yield Finding("conflict", "bad", where, told, len(chosen), labels.filter(differ), chosen)
     shared = {*one.manifest.frame["group"].drop_nulls()} & {*other.manifest.frame["group"].drop_nulls()}
     if shared:
-        images = one.manifest.frame.filter(pl.col("group").is_in([*shared]))
+        images = one.manifest.frame.with_columns(one.uris).filter(pl.col("group").is_in([*shared]))
         told = (
             f"{len(shared):,} groups (patients, lesions) have images in both, {len(images):,} of them in {one.name}; keep a group in "
             "one of the two, or give groups distinct names if they are not the same ones."
@@ -63,4 +63,4 @@ def seen_by(model: Model, one: Survey) -> Iterator[Finding]:
         f"{len(found):,} of {len(one.manifest):,} images were seen by the model {model.folder.name} or an ancestor of it "
         f"({reasons(found)}); leave them out of any test of it."
     )
-    yield Finding("leak", "bad", where, told, len(found), found.drop("row"))
+    yield Finding("leak", "bad", where, told, len(found), found.with_columns(one.uris[found["row"]]).drop("row"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from isograft import console
@@ -32,6 +33,7 @@ class Survey:
         name: What messages call the data set.
         everything: All its rows, unusable ones too.
         manifest: N usable rows.
+        uris: (N,) what outputs call the images: no absolute path, no signed URL.
         pictures: uint8 (N, 64, 64), grey.
         brightness: float32 (N,), mean grey value in [0, 255].
         contrast: float32 (N,), standard deviation of the grey value.
@@ -42,6 +44,7 @@ class Survey:
     name: str
     everything: Manifest
     manifest: Manifest
+    uris: pl.Series
     pictures: NDArray[np.uint8]
     brightness: NDArray[np.float32]
     contrast: NDArray[np.float32]
@@ -82,7 +85,7 @@ def survey(name: str, everything: Manifest, threads: int) -> Survey:
                     problems[row] = seen.problem
             progress.advance(len(rows))
     kept = np.array([row not in problems for row in range(len(manifest))], dtype=bool)
-    flat = pictures[kept].reshape(int(kept.sum()), -1)
+    flat = pictures[kept].reshape(-1, SIDE**2)
     # Sums of integers are exact, so that no figure depends on the order of additions.
     mean = flat.sum(axis=1, dtype=np.int64) / SIDE**2
     squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64) / SIDE**2
@@ -91,6 +94,7 @@ def survey(name: str, everything: Manifest, threads: int) -> Survey:
         name,
         everything,
         manifest.select(kept),
+        manifest.portable()[0]["uri"].filter(pl.Series(kept, dtype=pl.Boolean)),
         pictures[kept],
         mean.astype(np.float32),
         contrast.astype(np.float32),

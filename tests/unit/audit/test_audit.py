@@ -89,6 +89,23 @@ def test_images_and_patients_in_two_data_sets_are_leaks(lesions: Path, tmp_path:
     assert page.count("<img") >= 8 and "Spoils figures" in page and str(tmp_path) not in page
 
 
+def test_folders_are_audited_without_a_path_of_the_machine_in_any_output(lesions: Path, tmp_path: Path) -> None:
+    (lesions / "nv" / "bad.png").write_bytes(b"no image")
+    cv2.imwrite(str(lesions / "nv" / "100.jpg"), encoded(lesion(4), 80))
+    cv2.imwrite(str(lesions / "nv" / "101.png"), np.full((240, 240, 3), 128, np.uint8))
+    isograft.audit([lesions], out=tmp_path / "audit", cache_dir=tmp_path / "cache")
+    for name in ("audit.json", "audit.html"):
+        text = (tmp_path / "audit" / name).read_text()
+        assert "100.jpg" in text and "bad.png" in text and str(tmp_path) not in text
+
+
+def test_data_of_which_nothing_can_be_used_are_told_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bad.png").write_bytes(b"no image")
+    record = isograft.audit([tmp_path / "data"], out=tmp_path / "audit", cache_dir=tmp_path / "cache")
+    assert [(one["kind"], one["count"]) for one in record["findings"]] == [("corrupt", 1)]
+
+
 def test_a_broken_file_and_one_that_changed_since_are_corrupt(lesions: Path, tmp_path: Path) -> None:
     (lesions / "nv" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     data = manifest(lesions, tmp_path / "m.parquet")
@@ -103,7 +120,7 @@ def test_unusual_images_and_blank_ones_are_told(lesions: Path, tmp_path: Path) -
     cv2.imwrite(str(lesions / "nv" / "100.png"), np.full((240, 240, 3), 128, np.uint8))
     cv2.imwrite(str(lesions / "nv" / "101.png"), (lesion(101) * 0.2).astype(np.uint8))
     kinds = {one["sentence"].split(";")[0]: one for one in found(isograft.audit([lesions], cache_dir=tmp_path / "c"), "unusual")}
-    assert kinds["1 images are of one colour"]["images"] == [{"uri": str(lesions / "nv" / "100.png")}]
+    assert kinds["1 images are of one colour"]["images"] == [{"uri": "nv/100.png"}]
     assert kinds["1 images have an unusual brightness"]["images"][0]["uri"].endswith("101.png")
 
 
