@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.containers import parts_or_reason
+from isograft.data.containers import Part, parts_or_reason
 from isograft.data.files import Listing, find_images
 from isograft.data.manifest import Manifest, encode_uri, has_secrets
 from isograft.data.named import NamedFiles, read_named
 from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
-from isograft.settings import PredictSettings, flag
+from isograft.settings import ContentSettings, PredictSettings, flag
 from isograft.urls import is_url, without_query
 
 
@@ -71,25 +71,42 @@ def _from_files(path: str, settings: PredictSettings) -> Inputs:
     if listing.others:
         endings = sorted({Path(other).suffix or "no ending" for other in listing.others})[:5]
         console.say(f"{len(listing.others):,} files of {path} are not images by their names ({', '.join(endings)}) and are passed over")
+    uris = [encode_uri(image.relative) for image in listing.images]
+    files = pl.DataFrame({"file": [image.relative for image in listing.images]}, schema={"file": pl.String})
+    found = _unfolded(Inputs(uris, [Address(image.path) for image in listing.images], {}, files), settings)
+    several = len(found.uris) > len(uris) or settings.pool_by == "file"
+    return found if several else replace(found, further=pl.DataFrame())
+
+
+def _unfolded(inputs: Inputs, settings: PredictSettings) -> Inputs:
+    """A row for every image of a file that holds several, with the columns of the file's row."""
     uris: list[str] = []
     places: list[Address | None] = []
     problems: dict[int, tuple[str, str]] = {}
-    files: list[str] = []
-    for image in listing.images:
-        several, reason = parts_or_reason(image.path, settings)
+    rows: list[int] = []
+    for row, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):
+        if place is None or place.part:
+            several, reason = [Part(place.part if place else "")], None
+        else:
+            several, reason = parts_or_reason(place.file, settings)
         for one in several:
-            if reason is not None:
+            if row in inputs.problems:
+                problems[len(uris)] = inputs.problems[row]
+            elif reason is not None:
                 problems[len(uris)] = (reason.status, reason.reason)
-            uris.append(encode_uri(image.relative) + (f"#{encode_uri(one.part)}" if one.part else ""))
-            places.append(None if reason is not None else Address(image.path, one.part))
-            files.append(image.relative)
-    further = pl.DataFrame({"file": files}) if len(set(files)) < len(files) else pl.DataFrame()
-    return Inputs(uris, places, problems, further)
+            new = one.part if place is not None and not place.part else ""
+            uris.append(uri + (f"#{encode_uri(new)}" if new else ""))
+            places.append(None if place is None or reason is not None else Address(place.file, one.part))
+            rows.append(row)
+    return Inputs(uris, places, problems, inputs.further[rows] if inputs.further.width else inputs.further)
 
 
 def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
     if settings.path_column is not None:
         raise IsograftError(f"--path-column goes with a CSV, but {path} is a manifest")
+    for name, field in ContentSettings.model_fields.items():
+        if getattr(settings, name) != field.default:
+            raise IsograftError(f"{flag(name)} is about slides and DICOM files; the manifest {path} has decided that already: leave it out")
     manifest = Manifest.read(path)
     if settings.where:
         manifest = manifest.select(holds(manifest.frame, settings.where, str(path)))
@@ -108,7 +125,8 @@ def _from_table(path: Path, settings: PredictSettings) -> Inputs:
     if named is not None:
         column = named.table.path_column
         uris = [_named(cell) for cell in named.rows[column]]
-        return Inputs(uris, [Address(found) for found in named.paths], {}, _public(named.rows.drop(column)))
+        found = Inputs(uris, [Address(path) for path in named.paths], {}, _public(named.rows.drop(column)))
+        return _unfolded(found, settings)
     index = None if settings.path_column else _index(path)
     table = read_table(path, index or NamedFiles(path.parent), settings.path_column, {})
     frame = table.frame.filter(holds(table.frame, settings.where, str(path))) if settings.where else table.frame
@@ -121,12 +139,14 @@ def _from_table(path: Path, settings: PredictSettings) -> Inputs:
             places[row], problem = _search(cell, index)
             if problem:
                 problems[row] = problem
-    return Inputs([_named(cell) for cell in cells], places, problems, _public(frame.drop(table.path_column)))
+    found = Inputs([_named(cell) for cell in cells], places, problems, _public(frame.drop(table.path_column)))
+    return _unfolded(found, settings)
 
 
 def _named(uri: str) -> str:
     """A row's name in the output: a URL loses its query string, since who has a signed one has the image."""
-    return without_query(uri).rstrip("?") if is_url(uri) else uri
+    address, mark, part = uri.partition("#")
+    return without_query(address).rstrip("?") + mark + part if is_url(uri) else uri
 
 
 def _public(frame: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
 from isograft.inference import Picture, Row, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
-from isograft.predictions import answers, further_columns, pooled, table_bytes
+from isograft.predictions import answers, check_pooling, further_columns, pooled, table_bytes
 from isograft.run import write_atomic
 from isograft.settings import PredictSettings
 
@@ -40,6 +40,8 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     if settings.out.exists():
         raise IsograftError(f"--out {settings.out} already exists; delete it or choose another name")
     inputs = list_inputs(settings)
+    if settings.pool_by is not None:
+        check_pooling(inputs.further, settings.pool_by)
     from isograft.model import Model
 
     model = Model.load(settings.model)

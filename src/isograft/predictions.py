@@ -31,6 +31,25 @@ def answers(rows: Sequence[npt.NDArray[np.float64] | None], classes: Sequence[st
     return pl.DataFrame({"predicted": pl.Series(predicted, dtype=pl.String), **columns})
 
 
+def check_pooling(further: pl.DataFrame, column: str) -> None:
+    """Refuse a column that cannot tell which images belong together, before anything is classified.
+
+    Args:
+        further: The columns of the inputs.
+        column: The one whose equal values belong together.
+
+    Raises:
+        IsograftError: There is no such column, it is empty for an input, or its name is one of the answer's own.
+    """
+    if column not in further.columns:
+        there = f"they have {', '.join(further.columns)}" if further.width else "they have no further column"
+        raise IsograftError(f"--pool-by {column}: the inputs have no such column; {there}")
+    if column in {"images", "unanswered", "predicted", "status", "reason", "id", "uri"} or column.startswith("p_"):
+        raise IsograftError(f"--pool-by {column}: the answer has a column of that name itself; rename yours")
+    if empty := further[column].null_count():
+        raise IsograftError(f"--pool-by {column}: {empty:,} of {len(further):,} inputs have no value there; fill it in, or use --where")
+
+
 def pooled(table: pl.DataFrame, column: str, classes: Sequence[str], top_k: int | None = None) -> pl.DataFrame:
     """One answer for all images that share a value of a column: the tiles of a slide, the frames of a series, the images of a patient.
 
@@ -43,14 +62,7 @@ def pooled(table: pl.DataFrame, column: str, classes: Sequence[str], top_k: int 
 
     Returns:
         A row per value, in order of first appearance: the column, `images` answered, `unanswered`, `predicted`, and `p_<class>`.
-
-    Raises:
-        IsograftError: There is no such column, or it is empty for an input.
     """
-    if column not in table.columns:
-        raise IsograftError(f"--pool-by {column}: the inputs have no such column; they have {', '.join(table.columns)}")
-    if empty := table[column].null_count():
-        raise IsograftError(f"--pool-by {column}: {empty:,} of {len(table):,} inputs have no value there; fill it in, or use --where")
     names = [f"p_{name}" for name in classes]
     chosen = [pl.col(name).mean() if top_k is None else pl.col(name).drop_nulls().top_k(top_k).mean() for name in names]
     counts = [pl.col(names[0]).count().alias("images"), pl.col(names[0]).null_count().alias("unanswered")]

@@ -286,3 +286,25 @@ def test_a_manifest_of_urls_is_evaluated_and_predicted_alike(world: SimpleNamesp
     server.stop()
     with pytest.raises(IsograftError, match="cannot be read any more: Connection refused"):
         evaluate(EvaluateSettings(model=world.model.folder, data=str(world.root / "m.parquet"), out=world.root / "e2"))
+
+
+def test_a_csv_of_slides_or_scans_is_unfolded_like_a_folder_and_a_manifest_has_decided_already(
+    world: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pytest.importorskip("pydicom.data", reason="reading DICOM needs the extra dicom")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shipped = Path(data.__file__).parent / "test_files" / "SC_rgb_rle_2frame.dcm"
+    (tmp_path / "a.dcm").write_bytes(shipped.read_bytes())
+    (tmp_path / "scans.csv").write_text("file,patient\na.dcm,p1\n")
+    table = world.run(tmp_path / "scans.csv")
+    assert table.select("uri", "patient", "status").rows() == [("a.dcm#frame=0", "p1", "ok"), ("a.dcm#frame=1", "p1", "ok")]
+    assert world.run(tmp_path / "scans.csv", out="w.csv", pool_by="patient")["images"].to_list() == [2]
+    ingest(IngestSettings(source=(world.tree,), out=tmp_path / "m.parquet"))
+    with pytest.raises(IsograftError, match=r"--tile-size is about slides and DICOM files; the manifest .* has decided that already"):
+        world.run(tmp_path / "m.parquet", out="x.csv", tile_size=128)
+
+
+def test_a_wrong_column_to_pool_by_is_told_before_the_model_is_loaded(world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "load", lambda path: pytest.fail("too late"))
+    with pytest.raises(IsograftError, match="--pool-by patiant: the inputs have no such column; they have no further column"):
+        world.run(world.tree, pool_by="patiant")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isograft.errors import IsograftError
-from isograft.predictions import answers, pooled
+from isograft.predictions import answers, check_pooling, pooled
 
 CLASSES = ["normal", "tumour"]
 
@@ -46,8 +46,16 @@ def test_images_without_an_answer_are_counted_and_do_not_count() -> None:
     ]
 
 
-def test_a_column_that_is_not_there_or_empty_is_an_error() -> None:
-    with pytest.raises(IsograftError, match="the inputs have no such column; they have predicted, p_normal, p_tumour, slide"):
-        pooled(table([[0.2, 0.8]], ["a"]), "case", CLASSES)
-    with pytest.raises(IsograftError, match="1 of 2 inputs have no value there"):
-        pooled(table([[0.2, 0.8]] * 2, ["a", None]), "slide", CLASSES)
+@pytest.mark.parametrize(
+    ("column", "sentence"),
+    [
+        ("case", "the inputs have no such column; they have slide, images, patient"),
+        ("patient", "1 of 2 inputs have no value there"),
+        ("images", "the answer has a column of that name itself"),
+    ],
+)
+def test_a_column_that_cannot_pool_is_refused_before_anything_is_classified(column: str, sentence: str) -> None:
+    further = pl.DataFrame({"slide": ["a", "a"], "images": [1, 2], "patient": ["p", None]})
+    check_pooling(further, "slide")
+    with pytest.raises(IsograftError, match=sentence):
+        check_pooling(further, column)

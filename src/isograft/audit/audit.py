@@ -75,7 +75,7 @@ def _surveys(settings: AuditSettings) -> list[Survey]:
     threads = settings.threads or core_count()
     options = DataSettings.model_validate({"cache_dir": settings.cache_dir, "threads": threads})
     names = _names(settings.data)
-    return [survey(name, open_everything(data, options), threads) for name, data in zip(names, settings.data, strict=True)]
+    return [survey(name, open_everything(data, options, settle=False), threads) for name, data in zip(names, settings.data, strict=True)]
 
 
 def _names(data: Sequence[str]) -> list[str]:
@@ -100,6 +100,7 @@ def _findings(surveys: list[Survey], model: Model | None) -> Iterator[Finding]:
             continue
         pairs = copies(one)
         yield from checks.copies_inside(one, number, pairs)
+        yield from checks.conflicts_inside(one, number, pairs)
         yield from checks.splits_inside(one, number, pairs)
         yield from checks.unusual(one)
         yield from checks.classes(one)

@@ -9,14 +9,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isograft.audit.copies import disagreements, sets_of
 from isograft.audit.findings import Finding, Level
 from isograft.audit.survey import Survey, listed
+from isograft.data.ingest import LABEL_REMOVED
 from isograft.lineage import SAME_GROUP
 
 FEW_IMAGES = 10
 FEW_GROUPS = 5
 _UNUSUAL = 6.0
-_LISTED = 1000
+LISTED = 1000
 
 
 def files(one: Survey) -> Iterator[Finding]:
@@ -25,15 +27,15 @@ def files(one: Survey) -> Iterator[Finding]:
     if len(bad):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(Counter(bad["status"]).items()))
         told = f"{len(bad):,} of {len(one.everything):,} files cannot be used ({kinds}); mend or delete them: they are never trained on."
-        yield Finding("corrupt", "bad", one.name, told, len(bad), bad.select("uri", "status", "reason").head(_LISTED))
+        yield Finding("corrupt", "bad", one.name, told, len(bad), bad.select("uri", "status", "reason").head(LISTED))
     if one.changed:
         told = f"{len(one.changed):,} files are no longer what they were when they were ingested; ingest the data again"
-        table = pl.DataFrame({"reason": one.changed[:_LISTED]})
+        table = pl.DataFrame({"reason": one.changed[:LISTED]})
         yield Finding("corrupt", "bad", one.name, f"{told}: {listed(one.changed)}.", len(one.changed), table)
 
 
 def copies_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Finding]:
-    """Copies of an image in the same data set, and those whose labels differ.
+    """Copies of an image in the same data set.
 
     Args:
         one: The data set.
@@ -42,19 +44,34 @@ def copies_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
     """
     if not len(pairs):
         return
-    table = described(one, one, pairs)
-    apart = (table["group"].ne_missing(table["other_group"]) | table["group"].is_null()).to_numpy()
+    groups = [one.manifest.frame["group"][pairs[name]] for name in ("row", "other")]
+    apart = (groups[0].ne_missing(groups[1]) | groups[0].is_null()).to_numpy()
     told = f"{_pairs(len(pairs))} the same picture ({reasons(pairs)})"
     if apart.any():
         told += f"; {apart.sum():,} of them are not known to be of one patient: no split made here parts them, but give them one group"
-    order = np.argsort(~apart, kind="stable")  # what nobody knew of comes first
     level: Level = "warning" if apart.any() else "note"
-    yield Finding("duplicate", level, one.name, f"{told}.", len(pairs), table[order], _places(number, number, pairs[order]))
-    differ = disagree(table)
-    if differ.any():
-        told = f"{_pairs(int(differ.sum()))} the same picture under different labels; find out which label is right."
-        chosen = pairs.filter(differ)
-        yield Finding("conflict", "bad", one.name, told, len(chosen), table.filter(differ), _places(number, number, chosen))
+    shown = pairs[np.argsort(~apart, kind="stable")].head(LISTED)  # what nobody knew of comes first
+    yield Finding("duplicate", level, one.name, f"{told}.", len(pairs), described(one, one, shown), _places(number, number, shown))
+
+
+def conflicts_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Finding]:
+    """Copies whose labels differ, directly or by way of other copies.
+
+    Args:
+        one: The data set.
+        number: Its number in the audit.
+        pairs: What `isograft.audit.copies.copies` found.
+    """
+    frame = one.manifest.frame
+    found = disagreements(sets_of(len(frame), pairs, frame["pixel_hash"].to_list()), frame["label"].to_list())
+    if found:
+        told = f"{_pictures(len(found))} under different labels; find out which label is right."
+        chosen = as_pairs(found[:LISTED])
+        yield Finding("conflict", "bad", one.name, told, len(found), described(one, one, chosen), _places(number, number, chosen))
+    removed = frame["reason"].str.contains(LABEL_REMOVED, literal=True).fill_null(False)
+    if removed.any():
+        told = f"{removed.sum():,} images lost their label at ingest, as the same pixels had another; find out which is right."
+        yield Finding("conflict", "bad", one.name, told, int(removed.sum()), one.uris.filter(removed).to_frame().head(LISTED))
 
 
 def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Finding]:
@@ -68,12 +85,12 @@ def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
     split = one.manifest.frame["split"]
     if split.drop_nulls().n_unique() < 2:
         return
-    sides = split.to_numpy()
-    crossing = [bool(sides[a] and sides[b] and sides[a] != sides[b]) for a, b in pairs.select("row", "other").rows()]
-    chosen = pairs.filter(pl.Series(crossing, dtype=pl.Boolean))
-    if len(chosen):
-        told = f"{_pairs(len(chosen))} the same picture in two different splits; put each pair into one split, or delete one of the two."
-        yield Finding("leak", "bad", one.name, told, len(chosen), described(one, one, chosen), _places(number, number, chosen))
+    frame = one.manifest.frame
+    found = disagreements(sets_of(len(frame), pairs, frame["pixel_hash"].to_list()), split.to_list())
+    if found:
+        told = f"{_pictures(len(found))} in two different splits; put all copies of a picture into one split, or delete all but one."
+        chosen = as_pairs(found[:LISTED])
+        yield Finding("leak", "bad", one.name, told, len(found), described(one, one, chosen), _places(number, number, chosen))
     known = one.manifest.frame.filter(pl.col("group").is_not_null() & pl.col("split").is_not_null())
     groups = known.group_by("group").agg(pl.col("split").unique().sort(), images=pl.len()).sort("group")
     both = groups.filter(pl.col("split").list.len() > 1)
@@ -82,7 +99,7 @@ def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
             f"{len(both):,} of {known['group'].n_unique():,} groups (patients, lesions) have images in more than one split, "
             f"{both['images'].sum():,} images in all; split by group, as isograft finetune does where no split is given."
         )
-        hidden = both.select(pl.col("split").list.join(", "), "images", reason=pl.lit(SAME_GROUP)).head(_LISTED)
+        hidden = both.select(pl.col("split").list.join(", "), "images", reason=pl.lit(SAME_GROUP)).head(LISTED)
         yield Finding("leak", "bad", one.name, told, len(both), hidden)
 
 
@@ -91,20 +108,20 @@ def unusual(one: Survey) -> Iterator[Finding]:
     frame = one.manifest.frame.with_columns(one.uris)
     width, height = frame["width"].cast(float).to_numpy(), frame["height"].cast(float).to_numpy()
     measured = {
-        "size": np.log(width * height),
-        "aspect ratio": np.log(width / height),
-        "brightness": one.brightness.astype(float),
-        "contrast": one.contrast.astype(float),
+        "size": (np.log(width * height), 0.02),
+        "aspect ratio": (np.log(width / height), 0.02),
+        "brightness": (one.brightness.astype(float), 1.0),
+        "contrast": (one.contrast.astype(float), 1.0),
     }
     blank = one.contrast < 1
     if blank.any():
-        table = one.uris.to_frame().filter(blank).head(_LISTED)
+        table = one.uris.to_frame().filter(blank).head(LISTED)
         told = f"{blank.sum():,} images are of one colour; look at them, and delete what shows nothing."
         yield Finding("unusual", "warning", one.name, told, int(blank.sum()), table)
-    for name, values in measured.items():
-        far = _far(values) & ~blank
+    for name, (values, least) in measured.items():
+        far = _far(values, least) & ~blank
         if far.any():
-            table = frame.filter(far).select("uri", "width", "height").with_columns(value=pl.Series(np.round(values[far], 3))).head(_LISTED)
+            table = frame.filter(far).select("uri", "width", "height").with_columns(value=pl.Series(np.round(values[far], 3))).head(LISTED)
             told = f"{far.sum():,} images have an unusual {name}; look at them."
             yield Finding("unusual", "note", one.name, told, int(far.sum()), table)
 
@@ -134,20 +151,26 @@ def classes(one: Survey) -> Iterator[Finding]:
 
 
 def described(one: Survey, other: Survey, pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs with their uris, labels and groups, for machines."""
+    """Pairs with their uris and labels, and whether they are known to be of one group; who that is stays untold."""
     mine = one.manifest.frame.with_columns(one.uris)[pairs["row"]].select("uri", "label", "group")
     theirs = other.manifest.frame.with_columns(other.uris)[pairs["other"]].select(pl.col("uri", "label", "group").name.prefix("other_"))
-    return pl.concat([mine, theirs, pairs.select("reason", "correlation")], how="horizontal")
+    table = pl.concat([mine, theirs, pairs.select("reason", "correlation")], how="horizontal")
+    return table.with_columns(same_group=pl.col("group") == pl.col("other_group")).drop("group", "other_group")
 
 
-def disagree(table: pl.DataFrame) -> pl.Series:
-    """Which pairs of a table that `described` made have two labels: Boolean (N,)."""
-    return table["label"].is_not_null() & table["other_label"].is_not_null() & (table["label"] != table["other_label"])
+def as_pairs(found: list[tuple[int, int]]) -> pl.DataFrame:
+    """Two rows of each of several sets of copies, as a table of pairs."""
+    table = pl.DataFrame(found, schema={"row": pl.Int64, "other": pl.Int64}, orient="row")
+    return table.with_columns(reason=pl.lit("copies"), correlation=pl.lit(None, pl.Float32))
 
 
 def reasons(found: pl.DataFrame) -> str:
     """How many of each reason, for a sentence."""
     return ", ".join(f"{count:,} {reason}" for reason, count in sorted(Counter(found["reason"]).items()))
+
+
+def _pictures(count: int) -> str:
+    return "1 picture stands" if count == 1 else f"{count:,} pictures stand"
 
 
 def _pairs(count: int) -> str:
@@ -158,8 +181,8 @@ def _places(number: int, other: int, pairs: pl.DataFrame) -> list[tuple[int, int
     return [(number, row, other, column) for row, column in pairs.select("row", "other").rows()]
 
 
-def _far(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values are more than six robust standard deviations (1.4826 x median absolute deviation) from the median."""
+def _far(values: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Which values are more than six robust standard deviations (1.4826 x median absolute deviation, at least `least`) from the median."""
     middle = np.median(values)
-    spread = 1.4826 * np.median(np.abs(values - middle))
-    return np.abs(values - middle) > _UNUSUAL * spread if spread > 0 else np.zeros(len(values), dtype=bool)
+    spread = max(1.4826 * float(np.median(np.abs(values - middle))), least)
+    return np.abs(values - middle) > _UNUSUAL * spread

@@ -51,6 +51,46 @@ def copies(one: Survey, other: Survey | None = None) -> pl.DataFrame:
     return pl.concat([equal.select(columns), near.select(columns)]).sort("row", "other")
 
 
+def sets_of(rows: int, pairs: pl.DataFrame, pixels: list[str]) -> Rows:
+    """Which rows show one picture, directly or by way of others: int64 (N,), a number for each set.
+
+    Args:
+        rows: N.
+        pairs: Columns `row` and `other`.
+        pixels: (N,) hashes of the pixels.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    first = _first(pixels)
+    ones = np.concatenate([pairs["row"].to_numpy(), np.arange(rows)])
+    others = np.concatenate([pairs["other"].to_numpy(), [first[one] for one in pixels]]).astype(np.int64)
+    edges = coo_matrix((np.ones(len(ones)), (ones, others)), shape=(rows, rows))
+    return connected_components(edges, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
+
+
+def disagreements(sets: Rows, values: list[str | None], sides: Rows | None = None) -> list[tuple[int, int]]:
+    """Two rows of every set whose values differ; one pair for each set.
+
+    Args:
+        sets: (N,) number of the set of every row.
+        values: (N,) labels or splits; None says nothing.
+        sides: (N,) 0 or 1: the two rows must be of different sides; None takes any two.
+    """
+    side = np.zeros(len(sets), np.int64) if sides is None else sides
+    seen: dict[int, dict[tuple[str, int], int]] = {}
+    found: dict[int, tuple[int, int]] = {}
+    for row, (owner, value) in enumerate(zip(sets.tolist(), values, strict=True)):
+        if value is None or owner in found:
+            continue
+        known = seen.setdefault(owner, {})
+        against = [at for (other, where), at in known.items() if other != value and (sides is None or where != side[row])]
+        if against:
+            found[owner] = (against[0], row)
+        known.setdefault((value, int(side[row])), row)
+    return list(found.values())
+
+
 def crops_searched(one: Survey, other: Survey | None = None) -> bool:
     """Whether there are few enough images to look for cropped copies too."""
     return len(one.manifest) * len((other or one).manifest) <= MOST_COMPARISONS

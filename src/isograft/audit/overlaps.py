@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
-from isograft.audit.checks import described, disagree, reasons
+from isograft.audit.checks import LISTED, as_pairs, described, reasons
+from isograft.audit.copies import disagreements, sets_of
 from isograft.audit.findings import Finding
 from isograft.audit.survey import Survey
 from isograft.lineage import leaks
 
 if TYPE_CHECKING:
     from isograft.model import Model
-
-_LISTED = 1000
 
 
 def between(one: Survey, other: Survey, numbers: tuple[int, int], pairs: pl.DataFrame) -> Iterator[Finding]:
@@ -33,14 +33,13 @@ def between(one: Survey, other: Survey, numbers: tuple[int, int], pairs: pl.Data
             f"{pairs['row'].n_unique():,} of {len(one.manifest):,} images of {one.name}, or near-duplicates of them, stand in {other.name} "
             f"too ({reasons(pairs)}); what is pretrained or trained on one cannot be tested on the other."
         )
-        places = [(numbers[0], row, numbers[1], column) for row, column in pairs.select("row", "other").rows()]
-        yield Finding("leak", "bad", where, told, len(pairs), described(one, other, pairs), places)
-        labels = described(one, other, pairs)
-        differ = disagree(labels)
-        if differ.any():
-            told = f"{differ.sum():,} pairs of copies have one label in {one.name} and another in {other.name}; find out which is right."
-            chosen = [place for place, wanted in zip(places, differ, strict=True) if wanted]
-            yield Finding("conflict", "bad", where, told, len(chosen), labels.filter(differ), chosen)
+        shown = pairs.head(LISTED)
+        yield Finding("leak", "bad", where, told, len(pairs), described(one, other, shown), _places(numbers, shown))
+        found = _conflicts(one, other, pairs)
+        if found:
+            told = f"{len(found):,} pictures have one label in {one.name} and another in {other.name}; find out which is right."
+            chosen = as_pairs(found[:LISTED])
+            yield Finding("conflict", "bad", where, told, len(found), described(one, other, chosen), _places(numbers, chosen))
     shared = {*one.manifest.frame["group"].drop_nulls()} & {*other.manifest.frame["group"].drop_nulls()}
     if shared:
         images = one.manifest.frame.with_columns(one.uris).filter(pl.col("group").is_in([*shared]))
@@ -48,7 +47,22 @@ def between(one: Survey, other: Survey, numbers: tuple[int, int], pairs: pl.Data
             f"{len(shared):,} groups (patients, lesions) have images in both, {len(images):,} of them in {one.name}; keep a group in "
             "one of the two, or give groups distinct names if they are not the same ones."
         )
-        yield Finding("leak", "bad", where, told, len(shared), images.select("uri", "group").head(_LISTED))
+        yield Finding("leak", "bad", where, told, len(shared), images.select("uri").head(LISTED))
+
+
+def _conflicts(one: Survey, other: Survey, pairs: pl.DataFrame) -> list[tuple[int, int]]:
+    """A row of the one and a row of the other data set, for every picture with different labels in the two."""
+    first = len(one.manifest)
+    joined = pl.concat([frame.select("pixel_hash", "label") for frame in (one.manifest.frame, other.manifest.frame)])
+    edges = pairs.select("row", pl.col("other") + first)
+    sets = sets_of(len(joined), edges, joined["pixel_hash"].to_list())
+    sides = (np.arange(len(joined)) >= first).astype(np.int64)
+    found = disagreements(sets, joined["label"].to_list(), sides)
+    return [(min(pair), max(pair) - first) for pair in found]
+
+
+def _places(numbers: tuple[int, int], pairs: pl.DataFrame) -> list[tuple[int, int, int, int]]:
+    return [(numbers[0], row, numbers[1], column) for row, column in pairs.select("row", "other").rows()]
 
 
 def seen_by(model: Model, one: Survey) -> Iterator[Finding]:
@@ -63,4 +77,4 @@ def seen_by(model: Model, one: Survey) -> Iterator[Finding]:
         f"{len(found):,} of {len(one.manifest):,} images were seen by the model {model.folder.name} or an ancestor of it "
         f"({reasons(found)}); leave them out of any test of it."
     )
-    yield Finding("leak", "bad", where, told, len(found), found.with_columns(one.uris[found["row"]]).drop("row"))
+    yield Finding("leak", "bad", where, told, len(found), found.with_columns(one.uris[found["row"]]).drop("row").head(LISTED))

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from isograft.audit.checks import LISTED
 from isograft.audit.findings import TITLES, Finding
 from isograft.audit.survey import Survey
 from isograft.data.containers import read
 from isograft.data.readers import ReadError, to_rgb8
+from isograft.errors import Unreachable
 from isograft.report.figures import Picture, thumbnail
 from isograft.report.html import page
 
@@ -52,7 +54,7 @@ def _shown(finding: Finding, surveys: Sequence[Survey]) -> dict[str, Any]:
     """A finding with pictures of its first pairs, or the first rows of its table where it is not about pairs."""
     pairs = [_pair(finding.images.row(index, named=True), place, surveys) for index, place in enumerate(finding.pairs[:MOST_PAIRS])]
     table = finding.images.head(0 if finding.pairs else MOST_ROWS)
-    more = len(finding.pairs or finding.images) - len(pairs or table)
+    more = min(len(finding.images), LISTED) - len(pairs or table)
     return {"finding": finding, "pairs": pairs, "columns": table.columns, "rows": table.rows(), "more": more}
 
 
@@ -63,6 +65,7 @@ def _pair(known: dict[str, Any], place: tuple[int, int, int, int], surveys: Sequ
         "images": [_image(surveys[number], row), _image(surveys[other], column)],
         "reason": known["reason"],
         "correlation": known["correlation"],
+        "group": {True: "same group", False: "another group", None: ""}[known["same_group"]],
     }
 
 
@@ -71,6 +74,6 @@ def _image(one: Survey, row: int) -> dict[str, Any]:
     place = one.manifest.take(np.array([row])).addresses()[0]
     try:
         shown: Picture | None = thumbnail(to_rgb8(read(place, 1 << 40).array), f"Image {place.name} of {one.name}.")
-    except ReadError:
+    except (ReadError, Unreachable):
         shown = None
-    return {"picture": shown, "name": place.name, "data": one.name, "label": frame["label"][row], "group": frame["group"][row]}
+    return {"picture": shown, "name": place.name, "data": one.name, "label": frame["label"][row]}

@@ -20,6 +20,7 @@ from isograft.data.hashing import pixel_hash
 from isograft.data.manifest import Manifest
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.data.shortcuts import FILE, file_facts, measure
+from isograft.errors import Unreachable
 
 _CHUNK = 16
 _LARGEST = 1 << 40
@@ -115,6 +116,10 @@ def _look(place: Address, expected: str, size: tuple[int, int, int, int], probed
         decoded = read(place, _LARGEST)
     except ReadError as error:
         return _Seen(blank, {}, f"{place.name} cannot be read any more: {error.reason}")
+    except Unreachable as error:
+        if not error.gone:
+            raise
+        return _Seen(blank, {}, f"{place.name} is no longer there: {error.reason}")
     if pixel_hash(decoded.array) != expected:
         return _Seen(blank, {}, f"{place.name} is no longer the image it was when it was ingested")
     image = to_rgb8(decoded.array)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 from isograft.data import remote, shards
@@ -46,8 +46,7 @@ def parts(file: str, settings: ContentSettings) -> list[Part]:
 
         return dicom_parts(file, settings)
     if is_slide(file):
-        name = PurePath(file).stem
-        return [Part(str(tile), {"group": name, "slide": name}) for tile in tiles(file, settings)]
+        return [Part(str(tile)) for tile in tiles(file, settings)]
     return [Part()]
 
 
@@ -81,4 +80,6 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
         return read_dicom(address, max_pixels)
     if address.part.startswith("x="):
         return read_tile(address.file, address.part, max_pixels)
+    if is_slide(address.file):
+        raise ReadError("unsupported", "a slide is read tile by tile; ingest it, and give the manifest")
     return read_image(address.file, max_pixels)

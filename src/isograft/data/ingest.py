@@ -24,6 +24,7 @@ from isograft.settings import IngestSettings
 from isograft.urls import is_url, is_web
 
 ROLES = ("label", "group", "source", "split")
+LABEL_REMOVED = "label removed: identical pixels have another label"
 SAME_PIXELS = "sets of identical images with conflicting labels"
 
 
@@ -45,13 +46,14 @@ def ingest(settings: IngestSettings) -> Manifest:
     return manifest
 
 
-def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool = False) -> Manifest:
+def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool = False, settle: bool = True) -> Manifest:
     """Decode the files of a listing into a manifest for `settings.out`, without writing it.
 
     Args:
         settings: All options of ingest.
         listing: The image files.
         listed_only: The CSV alone says which files are meant: files without a row are none of our business.
+        settle: Whether identical pixels under different labels are an error; an audit wants to see them.
     """
     images, table = _tabulate(settings, listing, listed_only)
     places, table, reasons = unfold(settings, images, table)
@@ -62,7 +64,8 @@ def read_sources(settings: IngestSettings, listing: Listing, listed_only: bool =
     facts = [next(read) if reason is None else Facts.bad(reason) for reason in reasons]
     places, facts, table = _fetched(places, facts, table, settings.allow_missing)
     manifest = Manifest(_assemble(settings, places, facts, table), settings.out)
-    manifest = _settle_conflicts(manifest, settings.allow_missing)
+    if settle:
+        manifest = _settle_conflicts(manifest, settings.allow_missing)
     if settings.drop_labels:
         dropped = [settings.label_column] if settings.label_column and settings.label_column not in SCHEMA else []
         manifest = Manifest(manifest.frame.with_columns(label=pl.lit(None, pl.String)).drop(dropped, strict=False), manifest.path)
@@ -230,7 +233,7 @@ def _settle_conflicts(manifest: Manifest, allowed: bool) -> Manifest:
     problems.add(SAME_PIXELS, disputed.group_by("pixel_hash", maintain_order=True).agg(name=named.str.join(" = "))["name"])
     _settle(problems, allowed, "the images")
     hit = pl.col("pixel_hash").is_in(disputed["pixel_hash"].unique().to_list())
-    note = pl.concat_str("reason", pl.lit("label removed: identical pixels have another label"), separator="; ", ignore_nulls=True)
+    note = pl.concat_str("reason", pl.lit(LABEL_REMOVED), separator="; ", ignore_nulls=True)
     frame = manifest.frame.with_columns(
         reason=pl.when(hit).then(note).otherwise(pl.col("reason")), label=pl.when(hit).then(None).otherwise(pl.col("label"))
     )

@@ -57,12 +57,13 @@ def open_data(data: str, settings: DataSettings, need_labels: bool) -> Manifest:
     return _labeled(manifest, data) if need_labels else manifest
 
 
-def open_everything(data: str, settings: DataSettings) -> Manifest:
+def open_everything(data: str, settings: DataSettings, settle: bool = True) -> Manifest:
     """All rows of DATA, those whose image cannot be used among them; they are told of.
 
     Args:
         data: As for `open_data`.
         settings: As for `open_data`.
+        settle: Whether identical pixels under different labels are an error.
 
     Raises:
         IsograftError: DATA does not exist, or does not match its CSV.
@@ -75,7 +76,7 @@ def open_everything(data: str, settings: DataSettings) -> Manifest:
     if isinstance(settings, FinetuneSettings) and settings.data != data == settings.val:
         settings = _for_validation(path, settings)
     if path.suffix.lower() != ".parquet":
-        return _on_the_fly(path, settings)
+        return _on_the_fly(path, settings, settle)
     manifest = _from_manifest(path, settings)
     report_unusable(manifest)
     return manifest
@@ -126,7 +127,7 @@ def _shared_listing(settings: DataSettings) -> Listing | None:
     return listing if any(found and of_val.issuperset(found) for found in fitting) else None
 
 
-def _on_the_fly(path: Path, settings: DataSettings) -> Manifest:
+def _on_the_fly(path: Path, settings: DataSettings, settle: bool = True) -> Manifest:
     is_table = path.is_file() and path.suffix.lower() in {".csv", ".tsv"}
     if is_table and settings.labels is not None:
         raise IsograftError(f"{path} is a CSV already; --labels {settings.labels} goes with a folder")
@@ -140,10 +141,10 @@ def _on_the_fly(path: Path, settings: DataSettings) -> Manifest:
     source = (path,) if shared is None else tuple(dict.fromkeys(image.root for image in shared.images))
     labels = path if is_table else settings.labels
     options = IngestSettings.model_validate({"source": source, "out": cache / "on-the-fly.parquet", "labels": labels, **chosen})
-    place = cache / f"{_key(options, listing)}.parquet"
+    place = cache / f"{_key(options, listing)}{'' if settle else '-as-it-is'}.parquet"
     manifest = _cached(place)
     if manifest is None:
-        manifest = read_sources(options.model_copy(update={"out": place}), listing, listed_only=is_table)
+        manifest = read_sources(options.model_copy(update={"out": place}), listing, listed_only=is_table, settle=settle)
         manifest.write(place)
     return manifest if shared is None else _below(path, manifest)
 

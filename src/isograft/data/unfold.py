@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.containers import parts_or_reason
+from isograft.data.containers import Part, parts_or_reason
 from isograft.data.files import ImageFile
 from isograft.data.manifest import decode_uri, relative_uri
 from isograft.data.readers import IMAGE_SUFFIXES, ReadError
+from isograft.data.slides import Tile
 from isograft.errors import IsograftError
 from isograft.settings import IngestSettings
 
@@ -39,13 +40,24 @@ def unfold(
     reasons = [reason for several, reason in asked for _ in several]
     places = [Address(image.path, one.part) for image, several in zip(images, held, strict=True) for one in several]
     table = table[np.repeat(np.arange(len(images)), [len(several) for several in held])]
-    told = [one.columns for several in held for one in several]
+    told = [{**_slide(image, one), **one.columns} for image, several in zip(images, held, strict=True) for one in several]
     for name in sorted({name for columns in told for name in columns}):
         found = pl.Series(name, [columns.get(name) for columns in told], pl.String)
-        table = table.with_columns(pl.coalesce(pl.col(name).cast(pl.String), found) if name in table.columns else found)
+        given = [pl.col(name).cast(pl.String)] if name in table.columns else []
+        # Without a column of the user's the source is but the folder's name, which says less than the file itself.
+        first = [found, *given] if name == "source" and settings.source_column is None else [*given, found]
+        table = table.with_columns(pl.coalesce(first).alias(name))
     if settings.window is not None and not any("window=" in place.part for place in places):
         raise IsograftError(f"--window {settings.window} is about grey DICOM images, but there are none; leave it out")
     return places, _unnamed(settings, places, [one.telling for several in held for one in several], table), reasons
+
+
+def _slide(image: ImageFile, part: Part) -> dict[str, str | None]:
+    """The slide that a tile belongs to, which is its group: its path inside the source, as slides of two patients may share a name."""
+    if Tile.named(part.part) is None:
+        return {}
+    name = str(PurePosixPath(image.relative).with_suffix(""))
+    return {"group": name, "slide": name}
 
 
 def _unnamed(settings: IngestSettings, places: Sequence[Address], telling: Sequence[frozenset[str]], table: pl.DataFrame) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from isograft.study.arms import STARTS, arms_of, is_baseline, parse_chain
 from isograft.study.complaints import complaints
 from isograft.study.lines import Document, Misplaced, read_document
 from isograft.study.parameters import filled_in, with_preset
+from isograft.urls import is_url, without_secrets
 
 MetricName = Literal["macro_f1", "macro_roc_auc", "accuracy", "balanced_accuracy"]
 Protocol = Literal["clean", "image-split", "leaky-pool", "paper"]
@@ -46,6 +47,8 @@ class DataSpec(TableSettings):
     def _found(cls, value: str | Path | None, info: ValidationInfo) -> str | Path | None:
         if value is None or not info.context:
             return value
+        if is_url(str(value)):
+            raise ValueError(f"{without_secrets(str(value))} lies elsewhere; write a manifest of it with isograft ingest, and name that")
         path = _path(value, info.context[_FOLDER])
         if not path.exists():
             raise ValueError(f"{path} does not exist; paths are seen from the folder of the study")

@@ -99,12 +99,13 @@ def _named_splits(
     unknown = sorted({*frame["split"].drop_nulls()} - set(SPLITS))
     if unknown:
         raise IsograftError(f"{settings.data} names the split '{unknown[0]}'; use train, val or test")
-    first: dict[str, str] = {}
-    for group, split in zip(groups, named, strict=True):
-        if split is not None and first.setdefault(group, split) != split:
+    first: dict[str, int] = {}
+    for row, (group, split) in enumerate(zip(groups, named, strict=True)):
+        if split is not None and named[other := first.setdefault(group, row)] != split:
+            one, two = (frame["uri"][place] for place in (other, row))
             raise IsograftError(
-                f"the group '{group}' of {settings.data} stands in the splits '{first[group]}' and '{split}'; "
-                "give all its rows, and every group with an identical image, one split"
+                f"{settings.data}: {one} stands in the split '{named[other]}' and {two} in '{split}', but they are of one group, "
+                "show the same picture, or are joined by images that do; give them one split (isograft audit shows all such pairs)"
             )
     _refuse_idle(settings, {*named})
     plan.state("split", "the manifest's own", "its split column is filled")

@@ -67,7 +67,7 @@ def test_a_patient_and_a_copy_on_both_sides_of_a_split_are_leaks(lesions: Path, 
     record = isograft.audit([data])
     leaks = found(record, "leak", "bad")
     assert [one["count"] for one in leaks] == [1, 3]
-    assert "1 pair of images shows the same picture in two different splits" in leaks[0]["sentence"]
+    assert "1 picture stands in two different splits" in leaks[0]["sentence"]
     assert "3 of 22 groups (patients, lesions) have images in more than one split, 6 images in all" in leaks[1]["sentence"]
 
 
@@ -170,3 +170,42 @@ def test_two_manifests_of_one_name_are_told_apart(lesions: Path, tmp_path: Path)
     record = isograft.audit([tmp_path / "a" / "m.parquet", tmp_path / "b" / "m.parquet"])
     assert [one["name"] for one in record["data"]] == ["a/m.parquet", "b/m.parquet"]
     assert found(record, "leak", "bad")[0]["count"] == 24
+
+
+def test_copies_disagree_by_way_of_others_and_in_the_same_pixels_too(lesions: Path, tmp_path: Path) -> None:
+    """The first of three identical images has neither label nor split; the other two differ in both."""
+    for number in (100, 101):
+        cv2.imwrite(str(lesions / "mel" / f"{number}.png"), lesion(4))
+    data = tmp_path / "m.parquet"
+    frame = isograft.ingest([lesions], out=data).frame
+    names = frame["uri"].str.extract(r"(\d+)\.png$")
+    label = pl.when(names == "4").then(None).when(names == "101").then(pl.lit("nv")).otherwise(pl.col("label"))
+    split = pl.when(names == "4").then(None).when(names == "101").then(pl.lit("test")).otherwise(pl.lit("train"))
+    Manifest(frame.with_columns(label=label, split=split), data).write(data)
+    record = isograft.audit([data])
+    assert [one["count"] for one in found(record, "conflict", "bad")] == [1] and [one["count"] for one in found(record, "leak", "bad")] == [
+        1
+    ]
+
+
+def test_one_file_in_two_class_folders_is_a_conflict_and_no_error(lesions: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(lesions / "nv" / "100.png"), lesion(4))
+    with pytest.raises(AuditFailed, match="conflict"):
+        isograft.audit([lesions], cache_dir=tmp_path / "cache", fail_on="conflict")
+    isograft.ingest([lesions], out=tmp_path / "m.parquet", allow_missing=True)
+    (told,) = found(isograft.audit([tmp_path / "m.parquet"]), "conflict", "bad")
+    assert told["count"] == 2 and "2 images lost their label at ingest" in told["sentence"]
+
+
+def test_an_unusual_size_among_images_of_one_size_is_told(lesions: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(lesions / "nv" / "100.png"), lesion(100, side=700))
+    (told,) = [one for one in found(isograft.audit([lesions], cache_dir=tmp_path / "c"), "unusual") if "size" in one["sentence"]]
+    assert told["images"][0]["uri"] == "nv/100.png"
+
+
+def test_no_group_is_named_in_any_output(lesions: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(lesions / "mel" / "100.png"), lesion(8)[:, ::-1])
+    data = manifest(lesions, tmp_path / "m.parquet", group=lambda number: "Mr-Smith" if number in (8, 100) else f"Ms-{number}-Jones")
+    isograft.audit([data], out=tmp_path / "audit")
+    for name in ("audit.json", "audit.html"):
+        assert "Smith" not in (tmp_path / "audit" / name).read_text() and "Jones" not in (tmp_path / "audit" / name).read_text()

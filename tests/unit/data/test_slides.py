@@ -143,3 +143,12 @@ def test_a_slide_cut_off_anywhere_is_told_or_reads_as_it_is(tmp_path_factory: py
                 read_tile(str(cut), str(tile), 10**6)
         except ReadError:
             pass
+
+
+def test_slides_of_two_patients_with_one_name_are_two_slides_and_no_slide_is_read_as_a_flat_picture(tmp_path: Path) -> None:
+    for patient in ("a", "b"):
+        write_slide(tmp_path / "slides" / patient / "HE.tif", tissue(seed=ord(patient)))
+    made = isograft.ingest([tmp_path / "slides"], out=tmp_path / "m.parquet", tile_size=128)
+    assert set(made.frame["slide"]) == set(made.frame["group"]) == {"a/HE", "b/HE"}
+    with pytest.raises(ReadError, match="a slide is read tile by tile"):
+        read(tmp_path / "slides" / "a" / "HE.tif", 10**9)
