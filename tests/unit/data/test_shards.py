@@ -175,3 +175,15 @@ def test_a_web_server_without_range_requests_ends_the_ingest_of_a_shard(server, 
     server.ignores_range = True
     with pytest.raises(IsograftError, match="range requests"):
         ingested(server.url("000.tar"), tmp_path / "m.parquet")
+
+
+def test_the_source_that_a_shard_tells_counts_more_than_its_folder_and_less_than_a_column_of_the_users(shards, tmp_path: Path) -> None:
+    members = {
+        "a.png": shards.png(1),
+        "a.json": b'{"label": "x", "source": "hospital A"}',
+        "b.png": shards.png(2),
+        "b.json": b'{"label": "y"}',
+    }
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.tar").write_bytes(shards.tar(members))
+    assert ingested(tmp_path / "images", tmp_path / "m.parquet").frame["source"].to_list() == ["hospital A", "images"]
