@@ -24,7 +24,7 @@ from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS, classify, read_ahead
 from isograft.labeled import LabeledData, check_labels, given_data, own_test_split
 from isograft.predictions import answers, further_columns, table_bytes
-from isograft.run import whole_folder
+from isograft.run import require_free, whole_folder
 from isograft.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         IsograftError: The data do not fit the model, cannot be read, or the output folder exists already.
     """
     out = settings.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise IsograftError(f"--out {out} already exists; delete it or choose another folder")
+    require_free(out)
     from isograft.model import Model
 
     model = Model.load(settings.model)

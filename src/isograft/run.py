@@ -214,6 +214,16 @@ def _remove_if_bare(path: Path) -> None:
             path.rmdir()
 
 
+def require_free(out: Path) -> None:
+    """Refuse an output folder in which something lies already.
+
+    Raises:
+        IsograftError: Something does, or it is a file.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise IsograftError(f"--out {out} already exists; delete it or choose another folder")
+
+
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A folder that appears under its name complete or not at all: written beside, then renamed."""

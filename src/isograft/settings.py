@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -234,8 +234,9 @@ class PredictSettings(ContentSettings):
         return self
 
 
-AUDIT_KINDS = ("leak", "conflict", "duplicate", "corrupt", "shortcut", "unusual", "classes")
-"""What an audit can find, as `--fail-on` names it."""
+AuditKind = Literal["leak", "conflict", "duplicate", "corrupt", "shortcut", "unusual", "classes"]
+AUDIT_KINDS: tuple[AuditKind, ...] = get_args(AuditKind)
+"""What an audit can find, as `--fail-on` names it, the gravest first."""
 
 
 class AuditSettings(Settings):

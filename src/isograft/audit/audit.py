@@ -13,20 +13,18 @@ from isograft import console
 from isograft._version import __version__
 from isograft.audit import checks, overlaps
 from isograft.audit.copies import copies, crops_searched
-from isograft.audit.findings import TITLES, Finding
+from isograft.audit.findings import LEVELS, Finding
 from isograft.audit.shortcuts import shortcuts
 from isograft.audit.survey import Survey, survey
 from isograft.data.decode import core_count
 from isograft.data.places import short_name
 from isograft.data.source import open_everything
-from isograft.errors import AuditFailed, IsograftError
-from isograft.run import whole_folder
-from isograft.settings import AuditSettings, DataSettings
+from isograft.errors import AuditFailed
+from isograft.run import require_free, whole_folder
+from isograft.settings import AUDIT_KINDS, AuditSettings, DataSettings
 
 if TYPE_CHECKING:
     from isograft.model import Model
-
-LEVELS = ("bad", "warning", "note")
 
 
 def audit(settings: AuditSettings) -> dict[str, Any]:
@@ -40,11 +38,11 @@ def audit(settings: AuditSettings) -> dict[str, Any]:
         IsograftError: The data or the model cannot be read, or the output folder exists already.
     """
     out = settings.out
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise IsograftError(f"--out {out} already exists; delete it or choose another folder")
+    if out is not None:
+        require_free(out)
     model = _model(settings.model)
     surveys = _surveys(settings)
-    findings = sorted(_findings(surveys, model), key=lambda one: (LEVELS.index(one.level), [*TITLES].index(one.kind)))
+    findings = sorted(_findings(surveys, model), key=lambda one: (LEVELS.index(one.level), AUDIT_KINDS.index(one.kind)))
     record = {
         "format_version": 1,
         "isograft": __version__,

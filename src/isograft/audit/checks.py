@@ -51,7 +51,7 @@ def copies_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
         told += f"; {apart.sum():,} of them are not known to be of one patient: no split made here parts them, but give them one group"
     level: Level = "warning" if apart.any() else "note"
     shown = pairs[np.argsort(~apart, kind="stable")].head(LISTED)  # what nobody knew of comes first
-    yield Finding("duplicate", level, one.name, f"{told}.", len(pairs), described(one, one, shown), _places(number, number, shown))
+    yield Finding("duplicate", level, one.name, f"{told}.", len(pairs), described(one, one, shown), places(number, number, shown))
 
 
 def conflicts_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def conflicts_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[
     if found:
         told = f"{_pictures(len(found))} under different labels; find out which label is right."
         chosen = as_pairs(found[:LISTED])
-        yield Finding("conflict", "bad", one.name, told, len(found), described(one, one, chosen), _places(number, number, chosen))
+        yield Finding("conflict", "bad", one.name, told, len(found), described(one, one, chosen), places(number, number, chosen))
     removed = frame["reason"].str.contains(LABEL_REMOVED, literal=True).fill_null(False)
     if removed.any():
         told = f"{removed.sum():,} images lost their label at ingest, as the same pixels had another; find out which is right."
@@ -90,7 +90,7 @@ def splits_inside(one: Survey, number: int, pairs: pl.DataFrame) -> Iterator[Fin
     if found:
         told = f"{_pictures(len(found))} in two different splits; put all copies of a picture into one split, or delete all but one."
         chosen = as_pairs(found[:LISTED])
-        yield Finding("leak", "bad", one.name, told, len(found), described(one, one, chosen), _places(number, number, chosen))
+        yield Finding("leak", "bad", one.name, told, len(found), described(one, one, chosen), places(number, number, chosen))
     known = one.manifest.frame.filter(pl.col("group").is_not_null() & pl.col("split").is_not_null())
     groups = known.group_by("group").agg(pl.col("split").unique().sort(), images=pl.len()).sort("group")
     both = groups.filter(pl.col("split").list.len() > 1)
@@ -177,7 +177,8 @@ def _pairs(count: int) -> str:
     return "1 pair of images shows" if count == 1 else f"{count:,} pairs of images show"
 
 
-def _places(number: int, other: int, pairs: pl.DataFrame) -> list[tuple[int, int, int, int]]:
+def places(number: int, other: int, pairs: pl.DataFrame) -> list[tuple[int, int, int, int]]:
+    """The two images of every pair, each as the number of its data set and its row."""
     return [(number, row, other, column) for row, column in pairs.select("row", "other").rows()]
 
 

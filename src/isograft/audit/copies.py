@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isograft.audit.survey import Survey
-from isograft.data.crops import CONFIRMED, MOST_COMPARISONS, correlations, cropped_copies
+from isograft.data.crops import CONFIRMED, MOST_COMPARISONS, best_of_pairs, correlations, cropped_copies
 from isograft.data.duplicates import near_duplicates
 from isograft.lineage import SAME_PICTURE, SAME_PIXELS
 
@@ -113,11 +113,7 @@ def _near(one: Survey, mine: Rows, other: Survey | None, theirs: Rows | None) ->
         cut = cropped_copies(one.pictures[mine], None if other is None else second.pictures[columns_of])
         rows, columns = np.concatenate([rows, mine[cut[0]]]), np.concatenate([columns, columns_of[cut[1]]])
         values = np.concatenate([values, cut[2]])
-    order = np.lexsort((-values, columns, rows))
-    rows, columns, values = rows[order], columns[order], values[order]
-    first = np.ones(len(rows), dtype=bool)
-    first[1:] = (np.diff(rows) != 0) | (np.diff(columns) != 0)
-    return rows[first], columns[first], values[first]
+    return best_of_pairs(rows, columns, values)
 
 
 def _first(hashes: list[str]) -> dict[str, int]:

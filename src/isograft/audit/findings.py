@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 
-Kind = Literal["corrupt", "leak", "conflict", "duplicate", "shortcut", "unusual", "classes"]
-Level = Literal["bad", "warning", "note"]
+from isograft.settings import AuditKind
 
-TITLES: dict[Kind, str] = {
+Level = Literal["bad", "warning", "note"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+TITLES: dict[AuditKind, str] = {
     "leak": "Images or patients on both sides",
     "conflict": "Copies with different labels",
     "duplicate": "Copies",
@@ -19,7 +21,7 @@ TITLES: dict[Kind, str] = {
     "unusual": "Unusual images",
     "classes": "Classes and groups",
 }
-"""The kinds of findings, the gravest first, and what a report calls them."""
+"""What a report calls the kinds of findings."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Finding:
         facts: Further figures.
     """
 
-    kind: Kind
+    kind: AuditKind
     level: Level
     where: str
     sentence: str

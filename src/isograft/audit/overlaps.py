@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from isograft.audit.checks import LISTED, as_pairs, described, reasons
+from isograft.audit.checks import LISTED, as_pairs, described, places, reasons
 from isograft.audit.copies import disagreements, sets_of
 from isograft.audit.findings import Finding
 from isograft.audit.survey import Survey
@@ -34,12 +34,12 @@ def between(one: Survey, other: Survey, numbers: tuple[int, int], pairs: pl.Data
             f"too ({reasons(pairs)}); what is pretrained or trained on one cannot be tested on the other."
         )
         shown = pairs.head(LISTED)
-        yield Finding("leak", "bad", where, told, len(pairs), described(one, other, shown), _places(numbers, shown))
+        yield Finding("leak", "bad", where, told, len(pairs), described(one, other, shown), places(*numbers, shown))
         found = _conflicts(one, other, pairs)
         if found:
             told = f"{len(found):,} pictures have one label in {one.name} and another in {other.name}; find out which is right."
             chosen = as_pairs(found[:LISTED])
-            yield Finding("conflict", "bad", where, told, len(found), described(one, other, chosen), _places(numbers, chosen))
+            yield Finding("conflict", "bad", where, told, len(found), described(one, other, chosen), places(*numbers, chosen))
     shared = {*one.manifest.frame["group"].drop_nulls()} & {*other.manifest.frame["group"].drop_nulls()}
     if shared:
         images = one.manifest.frame.with_columns(one.uris).filter(pl.col("group").is_in([*shared]))
@@ -59,10 +59,6 @@ def _conflicts(one: Survey, other: Survey, pairs: pl.DataFrame) -> list[tuple[in
     sides = (np.arange(len(joined)) >= first).astype(np.int64)
     found = disagreements(sets, joined["label"].to_list(), sides)
     return [(min(pair), max(pair) - first) for pair in found]
-
-
-def _places(numbers: tuple[int, int], pairs: pl.DataFrame) -> list[tuple[int, int, int, int]]:
-    return [(numbers[0], row, numbers[1], column) for row, column in pairs.select("row", "other").rows()]
 
 
 def seen_by(model: Model, one: Survey) -> Iterator[Finding]:

@@ -83,6 +83,11 @@ def cropped_copies(ones: Pictures, others: Pictures | None = None) -> tuple[Rows
     rows, columns, correlation = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if others is None:
         rows, columns = np.minimum(rows, columns), np.maximum(rows, columns)
+    return best_of_pairs(rows, columns, correlation)
+
+
+def best_of_pairs(rows: Rows, columns: Rows, correlation: NDArray[np.float32]) -> tuple[Rows, Rows, NDArray[np.float32]]:
+    """Each pair once, with the largest of its correlations, sorted by rows and columns: three arrays (P,) to three of at most P."""
     order = np.lexsort((-correlation, columns, rows))
     rows, columns, correlation = rows[order], columns[order], correlation[order]
     first = np.ones(len(rows), dtype=bool)

@@ -7,7 +7,6 @@ mirrored or turned copies. `group_hash` lets a model remember which patients it 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import cv2
 import numpy as np
@@ -80,13 +79,28 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
     count = len(thumbnails)
     if count == 0:
         return np.empty(0, np.uint64)
-    grey = cv2.cvtColor(thumbnails.reshape(count * THUMBNAIL, THUMBNAIL, 3), cv2.COLOR_RGB2GRAY).astype(np.float64)
-    across = (grey @ _DCT.T).reshape(count, THUMBNAIL, 8)
-    positive = (_DCT @ across > 0).reshape(count, 64)
+    positive = (spectra(thumbnails, _DCT) > 0).reshape(count, 64)
     positive[:, 0] = False
     packed = np.packbits(positive, axis=1, bitorder="little").view("<u8")[:, 0].astype(np.uint64)
     smallest: NDArray[np.uint64] = variants(packed).min(axis=0)
     return smallest
+
+
+def spectra(thumbnails: NDArray[np.uint8], cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine transforms of N grey thumbnails, whole numbers as far as the matrix is of such.
+
+    Args:
+        thumbnails: uint8 (N, 32, 32, 3) RGB, N at least 1.
+        cosines: float64 (F, 32), see `cosine_matrix`.
+
+    Returns:
+        float64 (N, F, F), vertical frequency first.
+    """
+    count = len(thumbnails)
+    grey = cv2.cvtColor(thumbnails.reshape(count * THUMBNAIL, THUMBNAIL, 3), cv2.COLOR_RGB2GRAY).astype(np.float64)
+    across = (grey @ cosines.T).reshape(count, THUMBNAIL, len(cosines))
+    result: NDArray[np.float64] = cosines @ across
+    return result
 
 
 def perceptual_hash(array: Image) -> int:
@@ -121,11 +135,11 @@ def _transpose_bits(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return words
 
 
-def _cosines() -> NDArray[Any]:
-    """Rounded DCT-II matrix, float64 (8, 32) with integer values; rows are exactly (anti)symmetric."""
-    angles = np.pi / THUMBNAIL * np.outer(np.arange(8), np.arange(THUMBNAIL // 2) + 0.5)
-    half = np.rint(np.cos(angles) * _DCT_SCALE)
-    signs = np.where(np.arange(8) % 2, -1.0, 1.0)[:, None]
+def cosine_matrix(frequencies: int, scale: float) -> NDArray[np.float64]:
+    """DCT-II matrix times `scale`, rounded: float64 (F, 32) with integer values; rows are exactly (anti)symmetric."""
+    angles = np.pi / THUMBNAIL * np.outer(np.arange(frequencies), np.arange(THUMBNAIL // 2) + 0.5)
+    half = np.rint(np.cos(angles) * scale)
+    signs = np.where(np.arange(frequencies) % 2, -1.0, 1.0)[:, None]
     return np.concatenate([half, half[:, ::-1] * signs], axis=1)
 
 
@@ -133,6 +147,6 @@ def _mask(odd_axis: int) -> int:
     return sum(1 << (8 * u + v) for u in range(8) for v in range(8) if (u, v)[odd_axis] % 2)
 
 
-_DCT = _cosines()
+_DCT = cosine_matrix(8, _DCT_SCALE)
 _ODD_ROWS = _mask(0)
 _ODD_COLUMNS = _mask(1)

@@ -16,11 +16,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isograft.data.hashing import THUMBNAIL
+from isograft.data.hashing import cosine_matrix, spectra
 
 LOOK_BYTES = 32
 SAME_LOOK = 24
@@ -47,10 +46,7 @@ def looks(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
     count = len(thumbnails)
     if count == 0:
         return np.empty((0, LOOK_BYTES), np.uint8)
-    grey = cv2.cvtColor(thumbnails.reshape(count * THUMBNAIL, THUMBNAIL, 3), cv2.COLOR_RGB2GRAY).astype(np.float64)
-    across = (grey @ _DCT.T).reshape(count, THUMBNAIL, _FREQUENCIES)
-    spectrum = (_DCT @ across).reshape(count, -1)
-    return np.packbits(spectrum @ _PROJECTIONS.T > 0, axis=1, bitorder="little")
+    return np.packbits(spectra(thumbnails, _DCT).reshape(count, -1) @ _PROJECTIONS.T > 0, axis=1, bitorder="little")
 
 
 def words(column: Sequence[str]) -> Looks:
@@ -68,12 +64,10 @@ def look_distance(ones: Looks, others: Looks) -> NDArray[np.int64]:
 
 
 def _cosines() -> NDArray[np.float64]:
-    """Rounded DCT-II matrix, float64 (20, 32) with integer values; rows are exactly (anti)symmetric."""
-    angles = np.pi / THUMBNAIL * np.outer(np.arange(_FREQUENCIES), np.arange(THUMBNAIL // 2) + 0.5)
-    half = np.rint(np.cos(angles) * _SCALE)
-    half[0] = np.rint(_SCALE / np.sqrt(2))
-    signs = np.where(np.arange(_FREQUENCIES) % 2, -1.0, 1.0)[:, None]
-    return np.concatenate([half, half[:, ::-1] * signs], axis=1)
+    """The matrix of the hash at more frequencies, float64 (20, 32), its first row scaled to the length of the others."""
+    matrix = cosine_matrix(_FREQUENCIES, _SCALE)
+    matrix[0] = np.rint(_SCALE / np.sqrt(2))
+    return matrix
 
 
 def _orientations(spectra: NDArray[Any]) -> NDArray[Any]:

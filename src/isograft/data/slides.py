@@ -23,6 +23,7 @@ from isograft.data.readers import Pixels, ReadError, read_bytes
 from isograft.data.tissue import shares, tissue_mask
 from isograft.errors import IsograftError
 from isograft.extras import needed
+from isograft.urls import suffix_of
 
 if TYPE_CHECKING:
     from isograft.settings import ContentSettings
@@ -66,11 +67,11 @@ class Tile(NamedTuple):
 
 def is_slide(path: str) -> bool:
     """Whether a file is a slide: by its suffix, or as a TIFF that is tiled and holds smaller copies of itself."""
-    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  (a million times)
+    suffix = suffix_of(path)
     if suffix not in _TIFF_SUFFIXES:
         return suffix in SLIDE_SUFFIXES
     try:
-        header = sniff(read_bytes(path))
+        header = sniff(read_bytes(path, mapped=0))  # only its header is wanted, and this is asked before every TIFF is read
     except (ReadError, HeaderError):
         return False  # the reader of ordinary images says what is wrong
     return header is not None and header.pyramid

@@ -19,6 +19,7 @@ from isograft.data.readers import IMAGE_SUFFIXES, ReadError
 from isograft.data.slides import Tile
 from isograft.errors import IsograftError
 from isograft.settings import IngestSettings
+from isograft.urls import suffix_of
 
 
 def unfold(
@@ -87,4 +88,4 @@ def _unnamed(settings: IngestSettings, places: Sequence[Address], telling: Seque
 
 def _many(images: Sequence[ImageFile]) -> bool:
     """Whether looking into the files takes long enough to show it: an ordinary image is not opened for that."""
-    return sum(os.path.splitext(image.path)[1].lower() not in IMAGE_SUFFIXES for image in images) > 2000  # noqa: PTH122
+    return sum(suffix_of(image.path) not in IMAGE_SUFFIXES for image in images) > 2000
