@@ -4,18 +4,14 @@
 sees batches of one fixed shape, the last one filled up with black images, because a numerical library
 may choose another kernel, hence another rounding, for another batch size.
 
-A fixed shape alone is not enough: the matrix product of a fully connected layer was seen to round the odd
-rows of a batch differently from the even ones, by their alignment in memory. So every run first tries
-the same images at other places of the batch, and a network whose bits change is run on one image at a time.
-What is tried depends on the model alone, so `evaluate` and `predict` decide alike.
-
+How many images a batch holds, and when one alone is safe, is decided in `batching.py`.
 The bits still belong to the machine: another processor, another number of torch threads or another torch may round differently.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -25,10 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from isograft.batching import batch_size, place_is_free
 from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
 from isograft.data.readers import ReadError, to_rgb8
+from isograft.data.symmetries import IDENTITY, turned
 from isograft.errors import IsograftError, Unreachable
 
 if TYPE_CHECKING:
@@ -37,16 +35,29 @@ if TYPE_CHECKING:
     from isograft.data.preprocess import Preprocess
 
 Image = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.float32]
 Row = npt.NDArray[np.float64]
 
 MAX_PIXELS = 200_000_000
 """Images larger than this are reported as too_large and not decoded (the default of `ingest`)."""
 
-# Measured on CPUs: batches pay up to about 128 px (2 to 3 times as fast at 64 px), not at 224 px, and not for large networks.
-_CPU_BATCH, _CPU_PIXELS = 16, 8 * 128 * 128
-_GPU_BATCH, _GPU_PIXELS = 64, 64 * 256 * 256
-_CPU_LARGE = 40_000_000
-_TRIED = 16
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image, before any calibration.
+
+    Attributes:
+        logits: float32 (A, K), of every member of an ensemble under every symmetry that the image was shown.
+        embeddings: float32 (M, D), the pooled features that each member gives the image as it is; D is 0 where they are not to be had.
+    """
+
+    logits: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32]
+
+    def probabilities(self, temperature: float = 1.0) -> Row:
+        """Mean of the A softmaxes of logits / temperature: float64 (K,) in [0, 1], sum 1."""
+        row: Row = softmax(self.logits.astype(np.float64) / temperature).mean(axis=0)
+        return row
 
 
 @dataclass(frozen=True)
@@ -111,9 +122,13 @@ def read_ahead(
 
 
 def classify(
-    network: torch.nn.Module, preprocess: Preprocess, pictures: Iterable[Picture], batch: int | None = None
-) -> Iterator[tuple[Picture, Row | None]]:
-    """Pair every picture, in order, with its probabilities float64 (K,), or None when it could not be read."""
+    network: torch.nn.Module,
+    preprocess: Preprocess,
+    pictures: Iterable[Picture],
+    batch: int | None = None,
+    symmetries: Sequence[str] = (IDENTITY,),
+) -> Iterator[tuple[Picture, Answer | None]]:
+    """Pair every picture, in order, with the network's answer, or None when it could not be read."""
     waiting: deque[Picture] = deque()
 
     def usable() -> Iterator[Image]:
@@ -122,25 +137,32 @@ def classify(
             if picture.pixels is not None:
                 yield picture.pixels
 
-    for row in probabilities(network, preprocess, usable(), batch):
+    for answer in answers(network, preprocess, usable(), batch, symmetries):
         while waiting[0].pixels is None:
             yield waiting.popleft(), None
-        yield waiting.popleft(), row
+        yield waiting.popleft(), answer
     while waiting:
         yield waiting.popleft(), None
 
 
-def probabilities(network: torch.nn.Module, preprocess: Preprocess, images: Iterable[Image], batch: int | None = None) -> Iterator[Row]:
-    """Give each image's class probabilities, independent of its neighbours and its place, to the bit.
+def answers(
+    network: torch.nn.Module,
+    preprocess: Preprocess,
+    images: Iterable[Image],
+    batch: int | None = None,
+    symmetries: Sequence[str] = (IDENTITY,),
+) -> Iterator[Answer]:
+    """Give the network's answer to each image, independent of its neighbours and its place, to the bit.
 
     Args:
-        network: Classifier giving logits float32 (B, K); moved to the GPU when there is one.
+        network: A `Classifier`, an `Ensemble` of them, or any network giving logits float32 (B, K); moved to the GPU when there is one.
         preprocess: The model's preprocessing; only `normalise` is applied here.
         images: uint8 (S, S, 3) RGB squares.
         batch: Images per batch, fixed shape; None chooses by image size and device.
+        symmetries: Names of `data.symmetries` under which each image is shown, the first without any.
 
     Yields:
-        float64 (K,) in [0, 1], sum 1 (softmax in float64), in the order of `images`.
+        An `Answer` per image, in the order of `images`.
 
     Raises:
         IsograftError: The network gives numbers that are not finite.
@@ -154,82 +176,58 @@ def probabilities(network: torch.nn.Module, preprocess: Preprocess, images: Iter
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device).eval()
     size = batch or batch_size(first.shape[0], sum(one.numel() for one in network.parameters()), device.type)
-    if not _place_is_free(network, preprocess, first.shape[0], size, device):
+    if not place_is_free(lambda tried: _joined(_outputs(network, preprocess, tried, device)), first.shape[0], size):
         size = 1
     held = [first, *islice(todo, size - 1)]
     while held:
         filled = np.zeros((size, *first.shape), dtype=np.uint8)
         for place, image in enumerate(held):
             filled[place] = image
-        for logits in _logits(network, preprocess, filled, device)[: len(held)]:
-            if not np.isfinite(logits).all():
+        shown = [_outputs(network, preprocess, turned(filled, name), device) for name in symmetries]
+        logits = np.concatenate([scores for scores, _ in shown], axis=1)
+        for one, embeddings in zip(logits[: len(held)], shown[0][1], strict=False):
+            if not (np.isfinite(one).all() and np.isfinite(embeddings).all()):
                 raise IsograftError(
                     "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
                 )
-            yield _softmax(logits)
+            yield Answer(one, embeddings)
         held = list(islice(todo, size))
 
 
-def batch_size(image_size: int, parameters: int, device: str) -> int:
-    """Choose images per batch by the model and the device alone, so that every verb chooses alike.
+def _outputs(network: torch.nn.Module, preprocess: Preprocess, batch: Image, device: torch.device) -> tuple[Numbers, Numbers]:
+    """The network's answers in full float32 with repeatable kernels.
 
     Args:
-        image_size: Side of the network's square in pixels.
-        parameters: Number of weights of the network.
-        device: `cpu` or `cuda`.
+        network: A `Classifier` or an `Ensemble`; any other network gives logits only.
+        preprocess: The one preprocessing.
+        batch: uint8 (B, S, S, 3).
+        device: Where the network is.
 
     Returns:
-        A power of two; 1 where a batch would not be faster.
+        Logits float32 (B, M, K) and embeddings float32 (B, M, D) of M members.
     """
-    if device != "cuda" and parameters > _CPU_LARGE:
-        return 1
-    most, pixels = (_GPU_BATCH, _GPU_PIXELS) if device == "cuda" else (_CPU_BATCH, _CPU_PIXELS)
-    fitting = max(1, min(most, pixels // image_size**2))
-    return 1 << (fitting.bit_length() - 1) if device == "cuda" or fitting >= 8 else 1
-
-
-def _place_is_free(network: torch.nn.Module, preprocess: Preprocess, side: int, size: int, device: torch.device) -> bool:
-    """Whether images keep their logits' bits when they move by 1, 2, 4, ... places: tried with fixed images."""
-    shifts = [1 << power for power in range(size.bit_length()) if 1 << power < size]
-    images = _trial_images(max(size, _TRIED) if shifts else 0, side)
-    for start in range(0, len(images), size):
-        tried = np.resize(images[start : start + size], (size, side, side, 3))
-        expected = _logits(network, preprocess, tried, device)
-        for by in shifts:
-            if not np.array_equal(_logits(network, preprocess, np.roll(tried, by, axis=0), device), np.roll(expected, by, axis=0)):
-                return False
-    return True
-
-
-def _trial_images(count: int, side: int) -> npt.NDArray[np.uint8]:
-    """Fixed images uint8 (count, side, side, 3) from smooth to noisy, dark to light, so that a network answers them differently."""
-    import cv2
-
-    draw = np.random.default_rng(0)
-    images = np.empty((count, side, side, 3), dtype=np.uint8)
-    for place in range(count):
-        cells = (2, 3, 5, 9)[place % 4]
-        smooth = cv2.resize(draw.uniform(-70, 70, (cells, cells, 3)), (side, side), interpolation=cv2.INTER_LINEAR)
-        noise = draw.normal(0, 4 * (place % 5), (side, side, 3))
-        images[place] = np.clip(draw.uniform(60, 200) + smooth + noise, 0, 255).astype(np.uint8)
-    return images
-
-
-def _logits(
-    network: torch.nn.Module, preprocess: Preprocess, batch: npt.NDArray[np.uint8], device: torch.device
-) -> npt.NDArray[np.float32]:
-    """The network's answer, uint8 (B, S, S, 3) to float32 (B, K), in full float32 with repeatable kernels."""
     import torch
+
+    from isograft.networks.ensemble import Ensemble
+    from isograft.networks.heads import Classifier
 
     quiet = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), quiet:
-        logits = network(preprocess.normalise(torch.from_numpy(batch).to(device)))
-    answer: npt.NDArray[np.float32] = logits.float().cpu().numpy()
-    return answer
+        x = preprocess.normalise(torch.from_numpy(batch).to(device))
+        if isinstance(network, Classifier | Ensemble):
+            logits, embeddings = network.outputs(x)
+        else:
+            logits = network(x).unsqueeze(1)
+            embeddings = logits[..., :0]
+    return logits.float().cpu().numpy(), embeddings.float().cpu().numpy()
 
 
-def _softmax(logits: npt.NDArray[np.float32]) -> Row:
-    """Probabilities float64 (K,) of one image's logits (K,)."""
-    raised = np.exp(logits.astype(np.float64) - float(logits.max()))
-    row: Row = raised / raised.sum()
+def _joined(outputs: tuple[Numbers, Numbers]) -> Numbers:
+    return np.concatenate(outputs, axis=2)
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Probabilities float64 (..., K) of logits (..., K)."""
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True).astype(np.float64))
+    row: npt.NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
     return row

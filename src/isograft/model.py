@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
 from isograft.lineage import seen_table
 from isograft.networks.backbones import build_backbone
+from isograft.networks.ensemble import Ensemble
 from isograft.networks.heads import Classifier, build_head
 from isograft.passport import (
     CARD_FILE,
@@ -36,6 +38,7 @@ from isograft.run import write_atomic
 __all__ = ["BackboneRecord", "Model", "Passport"]
 
 BACKBONE_PREFIX = "backbone."
+MEMBERS_PREFIX = "members."
 
 
 class Model:
@@ -129,32 +132,50 @@ class Model:
         return load_file(self.folder / WEIGHTS_FILE)
 
     def backbone_tensors(self) -> dict[str, Tensor]:
-        """The weights of the backbone alone, named as in its own state dict."""
+        """The weights of the backbone alone, named as in its own state dict.
+
+        Raises:
+            IsograftError: The model is an ensemble.
+        """
         tensors = self.tensors()
         if self.passport.kind == "backbone":
             return tensors
+        if self.passport.members > 1:
+            raise IsograftError(
+                f"{self.folder} is an ensemble of {self.passport.members} networks, and a training starts from one; "
+                "start from the model it was made from, or finetune without --folds"
+            )
         return {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE_PREFIX)}
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode.
 
         Returns:
-            Normalised float images (B, 3, S, S) to logits (B, K), or to embeddings (B, D) for a backbone.
+            A `Classifier`, or an `Ensemble` of them: normalised float images (B, 3, S, S) to logits (B, K); or a backbone: to embeddings
+            (B, D).
 
         Raises:
             IsograftError: The weights do not belong to the network the passport names.
         """
-        record = self.passport.backbone
-        network = build_backbone(record.name, record.arguments, self.preprocess.image_size)
         tensors = self.tensors()
-        if self.passport.head is not None and self.classes is not None:
-            hidden = tensors["head.hidden.bias"].shape[0] if "head.hidden.bias" in tensors else None
-            network = Classifier(network, build_head(self.passport.head, record.features, len(self.classes), hidden))
+        members = [self._member(tensors, f"{MEMBERS_PREFIX}{m}." * (self.passport.members > 1)) for m in range(self.passport.members)]
+        network = Ensemble(members) if len(members) > 1 else members[0]
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
-            raise IsograftError(f"the weights in {self.folder} do not fit {record.name}: {str(error).splitlines()[-1].strip()}") from error
+            name = self.passport.backbone.name
+            raise IsograftError(f"the weights in {self.folder} do not fit {name}: {str(error).splitlines()[-1].strip()}") from error
         return network.eval()
+
+    def _member(self, tensors: Mapping[str, Tensor], prefix: str) -> Any:
+        """One network without its weights, which `tensors` holds under a prefix."""
+        record = self.passport.backbone
+        network = build_backbone(record.name, record.arguments, self.preprocess.image_size)
+        if self.passport.head is None or self.classes is None:
+            return network
+        units = tensors.get(f"{prefix}head.hidden.bias")
+        hidden = None if units is None else units.shape[0]
+        return Classifier(network, build_head(self.passport.head, record.features, len(self.classes), hidden))
 
     def seen(self) -> pl.DataFrame:
         """Every image this model and its ancestors were trained or tuned on, a table of `SEEN_SCHEMA`."""

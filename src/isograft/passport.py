@@ -14,7 +14,16 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
@@ -69,6 +78,7 @@ class Passport(BaseModel):
         kind: `backbone` gives embeddings, `classifier` gives class scores.
         backbone: The network.
         head: Kind of head of a classifier: `linear` or `paper`.
+        members: Networks of a classifier that answer together; 1 is a single one.
         classes: Class names of a classifier, in the order of its scores.
         preprocess: How an image becomes its input.
         method: How it was trained, for example `simclr` or `probe-then-full`.
@@ -80,6 +90,8 @@ class Passport(BaseModel):
         citations: What to cite when using it.
         created: UTC time, ISO 8601.
         init: Where its initial weights came from and the account of loading them.
+        judgement: How its answers are to be taken: temperature, operating points, prediction sets, out-of-domain threshold, and what
+            they were fitted on (see `isograft.judgement`); empty where there was nothing to fit them on.
         files: SHA-256 of every file of the folder, and of this record without that entry.
         content_hash: SHA-256 that stands for the model, see `content_hash_of`.
     """
@@ -90,6 +102,7 @@ class Passport(BaseModel):
     kind: Literal["backbone", "classifier"]
     backbone: BackboneRecord
     head: str | None = None
+    members: int = Field(default=1, ge=1)
     classes: list[str] | None = None
     preprocess: Preprocess
     method: str
@@ -101,6 +114,7 @@ class Passport(BaseModel):
     citations: list[str] = Field(default_factory=list)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     init: PlainDict = Field(default_factory=dict)
+    judgement: PlainDict = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     content_hash: str = ""
 
@@ -109,6 +123,12 @@ class Passport(BaseModel):
         if (self.kind == "classifier") != (self.head is not None and self.classes is not None):
             raise ValueError("a classifier has a head and classes, a backbone has neither")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_news(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later entries that say nothing, so that a folder of an earlier version keeps its bytes and its hash."""
+        usual = {"members": 1, "judgement": {}}
+        return {name: value for name, value in serialise(self).items() if name not in usual or value != usual[name]}
 
     def parent_entry(self) -> dict[str, Any]:
         """What a model trained from this one keeps of it, with all its ancestors."""

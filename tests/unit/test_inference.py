@@ -12,10 +12,11 @@ import timm
 import torch
 
 from isograft import inference
+from isograft.batching import batch_size, trial_images
 from isograft.data.hashing import pixel_hash
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
-from isograft.inference import Picture, _trial_images, batch_size, classify, probabilities, read_ahead, read_picture
+from isograft.inference import Picture, answers, classify, read_ahead, read_picture
 
 PREPROCESS = Preprocess(image_size=32, working_size=40)
 
@@ -32,7 +33,7 @@ def images(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _all(network: torch.nn.Module, images: list[np.ndarray], batch: int | None = None) -> np.ndarray:
-    return np.stack(list(probabilities(network, PREPROCESS, images, batch)))
+    return np.stack([answer.probabilities() for answer in answers(network, PREPROCESS, images, batch)])
 
 
 def test_probabilities_are_the_softmax_of_the_networks_logits(network: torch.nn.Module, images: list[np.ndarray]) -> None:
@@ -89,7 +90,7 @@ def test_a_network_whose_rounding_depends_on_the_place_sees_one_image_at_a_time(
 
 def test_no_image_gives_no_row_and_asks_nothing_of_the_network() -> None:
     network = _Recorder()
-    assert list(probabilities(network, PREPROCESS, [])) == [] and network.shapes == []
+    assert list(answers(network, PREPROCESS, [])) == [] and network.shapes == []
 
 
 def test_numbers_that_are_not_finite_are_an_error(images: list[np.ndarray]) -> None:
@@ -140,7 +141,7 @@ def test_bad_pictures_keep_their_place_among_good_ones(images: list[np.ndarray])
     pairs = list(classify(_Recorder(), PREPROCESS, pictures, batch=2))
     assert [picture for picture, _ in pairs] == pictures
     assert [row is None for _, row in pairs] == [True, False, True, True, False, False, True]
-    assert np.array_equal(pairs[4][1], _all(_Recorder(), images, batch=2)[1])
+    assert np.array_equal(pairs[4][1].probabilities(), _all(_Recorder(), images, batch=2)[1])
     assert [row for _, row in classify(_Recorder(), PREPROCESS, [bad, bad])] == [None, None]
 
 
@@ -170,8 +171,8 @@ def test_reading_ahead_is_in_order_bounded_and_stops_with_its_consumer(monkeypat
 
 
 def test_the_images_that_are_tried_are_always_the_same_and_all_different() -> None:
-    images = _trial_images(16, 24)
-    assert np.array_equal(images, _trial_images(16, 24))
+    images = trial_images(16, 24)
+    assert np.array_equal(images, trial_images(16, 24))
     assert len(np.unique(images.reshape(16, -1), axis=0)) == 16 and np.ptp(images.mean((1, 2, 3))) > 50
 
 
@@ -187,7 +188,7 @@ def test_real_images_keep_their_bits_in_any_order(real_data: Path, name: str, rn
     network = timm.create_model(name, num_classes=2, **({"width": 8} if name == "alzubaidi_light" else {})).eval()
 
     def numbers(paths: list[Path]) -> np.ndarray:
-        return np.stack([row for _, row in classify(network, preprocess, read_ahead(paths, preprocess, 2), batch=8)])
+        return np.stack([answer.probabilities() for _, answer in classify(network, preprocess, read_ahead(paths, preprocess, 2), batch=8)])
 
     p, order = numbers(files), rng.permutation(10)
     assert len(np.unique(p[:, 0])) == 10

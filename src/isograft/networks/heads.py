@@ -52,6 +52,11 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.embed(images))
         return logits
 
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised float images (B, 3, S, S) to logits (B, 1, K) and pooled features (B, 1, D), as an ensemble of one."""
+        features = self.embed(images)
+        return self.head(features).unsqueeze(1), features.unsqueeze(1)
+
     def embed(self, images: Tensor) -> Tensor:
         """Normalised float images (B, 3, S, S) to pooled features (B, D)."""
         features: Tensor = self.backbone(images)
