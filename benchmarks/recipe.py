@@ -116,8 +116,7 @@ def probed(network: Any, preprocess: Any, manifest_path: Path, args: argparse.Na
         pool = np.flatnonzero(~test)
         for budget in args.budgets:
             train = pool[label_subset(labels[pool], groups[pool], [ids[row] for row in pool], budget, seed)]
-            weight, bias, *_ = fit_probe(features[train], numbers[train], groups[train], seed)
-            logits = torch.from_numpy(features[test]) @ weight.T + bias
+            logits = torch.from_numpy(fit_probe(features[train], numbers[train], groups[train], seed).logits(features[test]))
             figures = score(numbers[test], logits.softmax(1).double().numpy(), classes)
             yield budget, figures["macro_f1"], figures["macro_roc_auc"]
 

@@ -159,6 +159,8 @@ def finetune(
     labels_per_class: int | None = None,
     test_fraction: float = 0.2,
     val_fraction: float | Literal["auto"] = "auto",
+    operating_point: str | Sequence[str] = (),
+    folds: int | None = None,
     labels: str | Path | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
@@ -189,6 +191,8 @@ def finetune(
         labels_per_class: Use only this many training labels per class; smaller draws are inside larger ones.
         test_fraction: Share of the groups held out for evaluate.
         val_fraction: Share of the training groups used to choose when to stop.
+        operating_point: Threshold to choose on held-out images, such as 'screening: melanoma sensitivity >= 0.95'; repeatable.
+        folds: Train one network per fold on the other folds; they answer as an ensemble.
         labels: CSV with labels, groups and sources, when DATA is a folder.
         path_column: CSV column naming the file [default: found].
         label_column: Column holding the class [default: the manifest's label].

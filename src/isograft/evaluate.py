@@ -111,7 +111,7 @@ def _probabilities(model: Model, data: LabeledData, threads: int) -> npt.NDArray
                     f"{place} has changed since it was ingested, so it may be an image the model has seen; "
                     "restore it, or ingest the data again"
                 )
-            rows.append(row)
+            rows.append(row.probabilities())
             progress.advance()
     return np.stack(rows)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from isograft.card import model_card
-from isograft.data.places import SPLIT_FILE
+from isograft.data.places import SPARED_FILES
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
 from isograft.lineage import seen_table
@@ -55,7 +55,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path | str) -> Model:
-        """Open a model folder and check every file it lists; split.parquet may be left out when a model is handed on.
+        """Open a model folder and check every file it lists; `SPARED_FILES` may be left out when a model is handed on.
 
         Raises:
             IsograftError: It is no model folder, is unfinished, or a file is missing or damaged; the file is named.
@@ -66,7 +66,7 @@ class Model:
             raise IsograftError(_why_no_model(folder))
         passport = read_passport(path)
         for name, expected in passport.files.items():
-            if name != PASSPORT_FILE and (name != SPLIT_FILE or (folder / name).exists()):
+            if name != PASSPORT_FILE and (name not in SPARED_FILES or (folder / name).exists()):
                 _check_file(folder, name, expected)
         try:
             with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:

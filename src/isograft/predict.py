@@ -74,7 +74,7 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int | None
                 rows.append((uri, Picture(None, *inputs.problems[number]), None))
             else:
                 picture, row = next(pictures)
-                rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), row))
+                rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), row.probabilities() if row else None))
             progress.advance()
             if len(rows) == _ROWS_PER_PART:
                 yield _table(rows, classes)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
 _OWN_NAMES = ("run.json", "history.csv")  # what a run writes before it has saved any state, besides the folder checkpoints
+MEMBERS_FOLDER = "members"
+"""Where the finished networks of a cross-validation wait for the others."""
+
 _INPUTS = {"data": "the data", "init": "the starting weights"}
 
 
@@ -119,13 +122,15 @@ class RunFolder:
 
     def finish(self) -> None:
         """Remove what only the running training needed."""
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", MEMBERS_FOLDER):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
 
 def can_resume(path: Path, settings: dict[str, Any]) -> bool:
     """Whether a folder holds the saved state of a run that was started with these settings."""
     try:
-        return RunFolder(path, True, _read_record(path, settings)).checkpoint.is_file()
+        run = RunFolder(path, True, _read_record(path, settings))
+        return run.checkpoint.is_file() or (path / MEMBERS_FOLDER).is_dir()
     except IsograftError:
         return False
 

@@ -175,6 +175,10 @@ class FinetuneSettings(TrainingSettings):
     val_fraction: Annotated[float, Field(ge=0, lt=1)] | Auto = Field(
         "auto", description="Share of the training groups used to choose when to stop."
     )
+    operating_point: tuple[str, ...] = Field(
+        (), description="Threshold to choose on held-out images, such as 'screening: melanoma sensitivity >= 0.95'; repeatable."
+    )
+    folds: int | None = Field(None, ge=2, le=20, description="Train one network per fold on the other folds; they answer as an ensemble.")
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> FinetuneSettings:
@@ -185,6 +189,10 @@ class FinetuneSettings(TrainingSettings):
                 raise ValueError(
                     f"{option} would be unused with --strategy {self.strategy}: {why}; leave it out, or choose --strategy full"
                 )
+        for name in ("val", "val_fraction"):
+            if self.folds is not None and name in given:
+                option = f"{flag(name)} {given[name]}"
+                raise ValueError(f"{option} would be unused with --folds, where every image is held out once; leave one of them out")
         if {"val", "val_fraction"} <= given.keys():
             raise ValueError(f"--val-fraction {self.val_fraction} would be unused, as --val {self.val} is given; leave one of them out")
         return self

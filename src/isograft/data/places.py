@@ -16,6 +16,10 @@ from pathlib import Path
 
 SPLIT_FILE = "split.parquet"
 RECORD_FILE = "run.json"
+CASES_FILE = "cases.parquet"
+CASE_EMBEDDINGS_FILE = "cases.safetensors"
+SPARED_FILES = (SPLIT_FILE, CASES_FILE, CASE_EMBEDDINGS_FILE)
+"""What may be left out when a model folder is handed on, as it tells of single images."""
 
 
 def short_name(path: Path) -> str:

@@ -120,6 +120,27 @@ def _repair(counts: npt.NDArray[np.float64], taken: Mask, rank: npt.NDArray[np.u
                 taken[candidates[np.lexsort((rank[candidates], sizes[candidates]))[0]]] = True
 
 
+def stratified_folds(labels: Labels, groups: Labels, folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Deal rows into folds of about equal size: whole groups, every class in proportion (scikit-learn's StratifiedGroupKFold).
+
+    Args:
+        labels: (N,) class names.
+        groups: (N,) group names; rows of one group land in one fold.
+        folds: Number of folds; every class needs as many groups.
+        seed: Seed of the deal.
+
+    Returns:
+        int64 (N,) number of the fold of each row.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    fold = np.zeros(len(labels), dtype=np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, held) in enumerate(splitter.split(np.zeros(len(labels)), labels.astype(str), groups.astype(str))):
+        fold[held] = number
+    return fold
+
+
 def label_subset(labels: Labels, groups: Labels, ids: Sequence[str], per_class: int, seed: int) -> npt.NDArray[np.int64]:
     """Draw `per_class` rows of every class; a smaller draw with the same seed is inside a larger one.
 

@@ -86,7 +86,6 @@ def probe(features: npt.NDArray[np.float32], manifest: Manifest, settings: Finet
     """
     rows = partition(settings, manifest, Plan())
     numbers = manifest.class_numbers()
-    weight, bias, *_ = fit_probe(features[rows.train], numbers[rows.train], manifest.groups()[rows.train], settings.seed)
-    with torch.no_grad():
-        logits = torch.nn.functional.linear(torch.from_numpy(features[rows.test]), weight, bias).double()
-    return Predicted(rows.test, numbers[rows.test], logits.softmax(dim=1).numpy(), len(rows.train))
+    solved = fit_probe(features[rows.train], numbers[rows.train], manifest.groups()[rows.train], settings.seed)
+    logits = solved.logits(features[rows.test])
+    return Predicted(rows.test, numbers[rows.test], torch.from_numpy(logits).double().softmax(dim=1).numpy(), len(rows.train))

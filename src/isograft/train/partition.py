@@ -121,8 +121,11 @@ def _refuse_idle(settings: FinetuneSettings, named: set[str | None]) -> None:
         options.append(f"--test-fraction {settings.test_fraction}")
     if "val" in named and settings.val_fraction != "auto":
         options.append(f"--val-fraction {settings.val_fraction}")
+    if "val" in named and settings.folds is not None:
+        options.append(f"--folds {settings.folds}")
     if options:
-        raise IsograftError(f"{options[0]} would be unused, as the split column of {settings.data} is filled; leave it out")
+        names = " and names val rows" if options[0].startswith("--folds") else ""
+        raise IsograftError(f"{options[0]} would be unused, as the split column of {settings.data} is filled{names}; leave it out")
     if "val" in named and settings.val is not None:
         raise IsograftError(
             f"the split column of {settings.data} names val rows, and --val {settings.val} is given; leave out the one or the other"
@@ -150,6 +153,9 @@ def _validation(
     """Choose the validation rows among the labeled training rows, or none when labels are few."""
     if (why := IDLE.get(settings.strategy, {}).get("val_fraction")) is not None:
         plan.choose("val_fraction", settings.val_fraction, 0.0, f"{why}: nothing to validate")
+        return np.zeros(len(labels), dtype=bool)
+    if settings.folds is not None:
+        plan.choose("val_fraction", settings.val_fraction, 0.0, "with folds every image is held out once, and chooses nothing")
         return np.zeros(len(labels), dtype=bool)
     rarest = min(np.unique(labels.astype(str), return_counts=True)[1])
     if rarest >= ENOUGH_FOR_VALIDATION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,35 @@ DEFAULT_STRENGTH = 0.01
 LEAST_PER_CLASS_TO_CHOOSE = 10
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A solved linear head.
+
+    Attributes:
+        weight: float32 (K, D), to be used on raw features.
+        bias: float32 (K,).
+        strength: Inverse regularisation C.
+        reason: Why this C.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    strength: float
+    reason: str
+
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Features float32 (N, D) to logits float32 (N, K)."""
+        scores: npt.NDArray[np.float32] = torch.nn.functional.linear(torch.from_numpy(features), self.weight, self.bias).numpy()
+        return scores
+
+
 def fit_probe(
-    features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.object_], seed: int
-) -> tuple[Tensor, Tensor, float, str]:
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.object_],
+    seed: int,
+    strength: float | None = None,
+) -> Probe:
     """Fit the probe.
 
     Classes are weighted by the inverse of their frequency. The inverse regularisation strength C is chosen by the log loss of a
@@ -28,13 +55,13 @@ def fit_probe(
         labels: int64 (N,) class numbers; all K classes occur.
         groups: (N,) group names, which stay in one fold.
         seed: Seed of the folds.
-
-    Returns:
-        Weight (K, D) and bias (K,), float32, to be used on raw features; the chosen C, and why.
+        strength: C, where it is chosen already.
     """
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-3
     scaled = (features - mean) / spread
-    strength, reason = _choose_strength(scaled, labels, groups, seed)
+    reason = "as given"
+    if strength is None:
+        strength, reason = _choose_strength(scaled, labels, groups, seed)
     model = _model(strength)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,7 +70,7 @@ def fit_probe(
     if len(weight) == 1:  # two classes: one row of log odds becomes two symmetric rows
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / spread
-    return torch.from_numpy(weight).float(), torch.from_numpy(bias - weight @ mean).float(), strength, reason
+    return Probe(torch.from_numpy(weight).float(), torch.from_numpy(bias - weight @ mean).float(), strength, reason)
 
 
 def _model(strength: float) -> Any:

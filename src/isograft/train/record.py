@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import torch
+from safetensors.torch import save
 from torch import nn
 
 from isograft import console
 from isograft.data.manifest import Manifest
-from isograft.data.places import SPLIT_FILE, describe_place, short_name
+from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE, SPLIT_FILE, describe_place, short_name
 from isograft.data.preprocess import Preprocess
+from isograft.judgement import judge
 from isograft.lineage import merge_seen, seen_rows
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.backbones import feature_count
+from isograft.networks.ensemble import Ensemble
 from isograft.networks.heads import Classifier, PaperHead
 from isograft.plan import Plan
 from isograft.run import RunFolder, environment
 from isograft.ssl.method import Method
+from isograft.train.evidence import Evidence
+from isograft.train.fitting import Job
+from isograft.train.folds import fold_of
 from isograft.train.partition import Partition
 from isograft.train.start import Start
 
@@ -62,41 +70,50 @@ def save_backbone(
 
 def save_classifier(
     run: RunFolder,
-    classifier: Classifier,
-    plan: Plan,
-    rows: Partition,
-    start: Start,
-    preprocess: Preprocess,
+    job: Job,
+    networks: Sequence[Classifier],
     figures: Mapping[str, float],
-    validation: Manifest | None,
-    origin: str,
+    evidence: Evidence,
 ) -> Model:
-    """Write the model folder of a fine-tuning run, with its split.
+    """Write the model folder of a fine-tuning run, with its split, its labeled cases, and how its answers are to be taken.
 
     Args:
         run: The output folder.
-        classifier: The trained network.
-        plan: Every decision.
-        rows: Who was trained on, validated on and kept for the test.
-        start: Where the weights began.
-        preprocess: The one preprocessing.
+        job: What was trained: plan, rows, start, preprocessing.
+        networks: The trained networks.
         figures: Validation figures of the kept weights.
-        validation: Further data that served for validation.
-        origin: Name of the labeled data.
+        evidence: What they say of images they were not trained on.
     """
-    data, seen = _parts(rows, validation, origin)
-    head: Any = classifier.head
-    passport = _passport(start, plan, preprocess, _features(head), figures, data).model_copy(
+    rows, start, plan = job.rows, job.opening.start, job.opening.plan
+    validation = job.validation.manifest if job.validation is not None and job.validation.given else None
+    data, seen = _parts(rows, validation, Path(job.opening.settings.data).stem)
+    head: Any = networks[0].head
+    passport = _passport(start, plan, job.preprocess, _features(head), figures, data).model_copy(
         update={
             "kind": "classifier",
             "head": "paper" if isinstance(head, PaperHead) else "linear",
+            "members": len(networks),
             "classes": rows.manifest.classes(),
             "method": plan["strategy"],
             "citations": _citations(start),
+            "judgement": judge(evidence, rows.manifest.classes(), job.opening.settings.operating_point),
         }
     )
-    extra = {**_extra(run), SPLIT_FILE: _split_bytes(run, rows)}
-    return Model.write(run.path, passport, classifier.state_dict(), _with_ancestors(start, seen), extra)
+    extra = {**_extra(run), SPLIT_FILE: _split_bytes(run, rows), **_case_files(job, evidence)}
+    network = Ensemble(networks) if len(networks) > 1 else networks[0]
+    return Model.write(run.path, passport, network.state_dict(), _with_ancestors(start, seen), extra)
+
+
+def _case_files(job: Job, evidence: Evidence) -> dict[str, bytes]:
+    """The labeled images the networks were trained on, and how each network embeds them."""
+    frame, _ = job.rows.manifest.portable()
+    table = frame.select("id", "uri", "label")[evidence.case_rows]
+    if len(evidence.embedded) > 1:
+        table = table.with_columns(fold=fold_of(job)[np.searchsorted(job.rows.train, evidence.case_rows)])
+    content = io.BytesIO()
+    table.write_parquet(content)
+    arrays = np.stack([one.cases for one in evidence.embedded], axis=1)
+    return {CASES_FILE: content.getvalue(), CASE_EMBEDDINGS_FILE: save({"embeddings": torch.from_numpy(arrays)})}
 
 
 def _parts(rows: Partition, validation: Manifest | None, origin: str) -> tuple[list[dict[str, Any]], pl.DataFrame]:
