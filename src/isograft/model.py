@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,9 +15,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from isograft.card import model_card
+from isograft.cases import Cases
 from isograft.data.places import SPARED_FILES
 from isograft.data.preprocess import Preprocess
+from isograft.data.symmetries import IDENTITY
 from isograft.errors import IsograftError
+from isograft.judgement import Judgement
 from isograft.lineage import seen_table
 from isograft.networks.backbones import build_backbone
 from isograft.networks.ensemble import Ensemble
@@ -166,6 +169,35 @@ class Model:
             name = self.passport.backbone.name
             raise IsograftError(f"the weights in {self.folder} do not fit {name}: {str(error).splitlines()[-1].strip()}") from error
         return network.eval()
+
+    def cases(self) -> Cases | None:
+        """The labeled images it was trained on, with their embeddings; None where the folder keeps none."""
+        return self._cases
+
+    @cached_property
+    def _cases(self) -> Cases | None:
+        return Cases.load(self.folder)
+
+    def judgement(self) -> Judgement:
+        """How its answers are to be taken."""
+        return Judgement.of(self.passport.judgement, self.cases())
+
+    def symmetries(self, tta: bool) -> Sequence[str]:
+        """Under which turns and mirror images it is shown an image: as it is, or all that its plan found harmless.
+
+        Raises:
+            IsograftError: Its plan names none.
+        """
+        if not tta:
+            return (IDENTITY,)
+        found = next((entry["value"] for entry in self.passport.plan if entry["name"] == "symmetries"), None)
+        if not found:
+            raise IsograftError(f"--tta: {self.folder} does not say which turns its images may take; finetune it again, or leave --tta out")
+        if len(found) == 1:
+            raise IsograftError(
+                f"--tta would change nothing: turned or mirrored, the images of {self.folder} would not mean the same; leave it out"
+            )
+        return tuple(found)
 
     def _member(self, tensors: Mapping[str, Tensor], prefix: str) -> Any:
         """One network without its weights, which `tensors` holds under a prefix."""

@@ -11,13 +11,14 @@ import polars as pl
 from isograft import console
 from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
-from isograft.inference import Picture, Row, classify, read_ahead
+from isograft.inference import Answer, Picture, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
-from isograft.predictions import answers, check_pooling, further_columns, pooled, table_bytes
+from isograft.predictions import check_pooling, further_columns, judged, pooled, table_bytes
 from isograft.run import write_atomic
 from isograft.settings import PredictSettings
 
 if TYPE_CHECKING:
+    from isograft.judgement import Judgement
     from isograft.model import Model
 
 _ROWS_PER_PART = 4096
@@ -31,7 +32,8 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
 
     Returns:
         The table written: `id` (first 16 digits of the pixels' SHA-256), `uri`, `status`, `reason`, `predicted`,
-        one `p_<class>` float64 per class, then the further columns of an input table. With `--pool-by` one row per value of that column:
+        one calibrated `p_<class>` float64 per class, how far the answer can be relied on (see `isograft.predictions.judged`), then the
+        further columns of an input table. With `--pool-by` one row per value of that column:
         see `isograft.predictions.pooled`.
 
     Raises:
@@ -48,7 +50,7 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     classes = model.classes
     if not classes:
         raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
-    parts = list(_parts(model, list(classes), inputs, settings.threads))
+    parts = list(_parts(model, list(classes), inputs, settings))
     table = pl.concat(parts)
     table = pl.concat([table, further_columns(inputs.further, (), table.columns)], how="horizontal")
     answered = table if settings.pool_by is None else pooled(table, settings.pool_by, classes, settings.top_k)
@@ -62,28 +64,30 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     return answered
 
 
-def _parts(model: Model, classes: list[str], inputs: Inputs, threads: int | None) -> Iterator[pl.DataFrame]:
+def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSettings) -> Iterator[pl.DataFrame]:
     """Classify row by row; only finished rows are held, packed into columns every few thousand."""
     found = [place for place in inputs.places if place is not None]
-    threads = threads or io_threads(found, os.cpu_count() or 1)
-    pictures = classify(model.network(), model.preprocess, read_ahead(found, model.preprocess, threads))
-    rows: list[tuple[str, Picture, Row | None]] = []
+    threads = settings.threads or io_threads(found, os.cpu_count() or 1)
+    pictures = read_ahead(found, model.preprocess, threads)
+    answered = classify(model.network(), model.preprocess, pictures, symmetries=model.symmetries(settings.tta))
+    judgement = model.judgement()
+    rows: list[tuple[str, Picture, Answer | None]] = []
     with console.Progress(len(inputs.uris), "Predicting") as progress:
         for number, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):
             if place is None:
                 rows.append((uri, Picture(None, *inputs.problems[number]), None))
             else:
-                picture, row = next(pictures)
-                rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), row.probabilities() if row else None))
+                picture, answer = next(answered)
+                rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), answer))
             progress.advance()
             if len(rows) == _ROWS_PER_PART:
-                yield _table(rows, classes)
+                yield _table(rows, classes, judgement)
                 rows = []
     if rows:
-        yield _table(rows, classes)
+        yield _table(rows, classes, judgement)
 
 
-def _table(rows: list[tuple[str, Picture, Row | None]], classes: list[str]) -> pl.DataFrame:
+def _table(rows: list[tuple[str, Picture, Answer | None]], classes: list[str], judgement: Judgement) -> pl.DataFrame:
     columns = {
         "id": [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows],
         "uri": [uri for uri, _, _ in rows],
@@ -91,4 +95,4 @@ def _table(rows: list[tuple[str, Picture, Row | None]], classes: list[str]) -> p
         "reason": [picture.reason for _, picture, _ in rows],
     }
     described = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
-    return pl.concat([described, answers([row for _, _, row in rows], classes)], how="horizontal")
+    return pl.concat([described, judged([answer for _, _, answer in rows], columns["id"], judgement, classes)], how="horizontal")

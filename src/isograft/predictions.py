@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,49 @@ import polars as pl
 from isograft import console
 from isograft.errors import IsograftError
 
+if TYPE_CHECKING:
+    from isograft.inference import Answer
+    from isograft.judgement import Judgement
 
-def answers(rows: Sequence[npt.NDArray[np.float64] | None], classes: Sequence[str]) -> pl.DataFrame:
+
+UNSURE = ("prediction_set", "abstain", "out_of_domain", "domain_distance")
+"""Columns that say how far an answer can be relied on; null where the model cannot tell."""
+
+
+def judged(answers: Sequence[Answer | None], ids: Sequence[str | None], judgement: Judgement, classes: Sequence[str]) -> pl.DataFrame:
+    """Turn a model's answers into columns.
+
+    Args:
+        answers: One per image, None for an image that has none.
+        ids: The images' ids.
+        judgement: How the answers are to be taken.
+        classes: K class names.
+
+    Returns:
+        The columns of `probability_columns`, calibrated; `prediction_set` (the classes that cannot be ruled out, joined by `|`), `abstain`
+        (that is not one class, or the image is out of domain), `out_of_domain`, `domain_distance` (1 is the threshold); then a column true or
+        false for every operating point that was named by hand.
+    """
+    there = [row for row, answer in enumerate(answers) if answer is not None]
+    known = [answer for answer in answers if answer is not None]
+    p = judgement.probabilities(known) if known else np.zeros((0, len(classes)))
+    rows: list[npt.NDArray[np.float64] | None] = [None] * len(answers)
+    for place, row in zip(there, p, strict=True):
+        rows[place] = row
+    verdicts = judgement.verdicts(p, known, [ids[row] or "" for row in there])
+    spread = {name: pl.Series(name, _spread(values, there, len(answers)), dtype=kind) for name, (kind, values) in verdicts.items()}
+    return pl.concat([probability_columns(rows, classes), pl.DataFrame(spread)], how="horizontal")
+
+
+def _spread(values: Sequence[Any] | None, places: Sequence[int], length: int) -> list[Any]:
+    """Values at their places among `length`, None elsewhere, or everywhere where there are none."""
+    spread: list[Any] = [None] * length
+    for place, value in zip(places, values if values is not None else [None] * len(places), strict=True):
+        spread[place] = value
+    return spread
+
+
+def probability_columns(rows: Sequence[npt.NDArray[np.float64] | None], classes: Sequence[str]) -> pl.DataFrame:
     """Turn probabilities into columns.
 
     Args:
@@ -68,7 +110,7 @@ def pooled(table: pl.DataFrame, column: str, classes: Sequence[str], top_k: int 
     counts = [pl.col(names[0]).count().alias("images"), pl.col(names[0]).null_count().alias("unanswered")]
     means = table.group_by(column, maintain_order=True).agg(*counts, *chosen)
     rows = [None if row[0] is None else np.array(row) / sum(row) for row in means.select(names).rows()]
-    return pl.concat([means.select(column, "images", "unanswered"), answers(rows, classes)], how="horizontal")
+    return pl.concat([means.select(column, "images", "unanswered"), probability_columns(rows, classes)], how="horizontal")
 
 
 def further_columns(frame: pl.DataFrame, ours: Iterable[str], taken: Iterable[str]) -> pl.DataFrame:

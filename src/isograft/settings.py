@@ -178,6 +178,7 @@ class FinetuneSettings(TrainingSettings):
     operating_point: tuple[str, ...] = Field(
         (), description="Threshold to choose on held-out images, such as 'screening: melanoma sensitivity >= 0.95'; repeatable."
     )
+    coverage: float = Field(0.9, gt=0.5, lt=1, description="Share of images whose class the prediction set shall hold.")
     folds: int | None = Field(None, ge=2, le=20, description="Train one network per fold on the other folds; they answer as an ensemble.")
 
     @model_validator(mode="after")
@@ -204,7 +205,29 @@ class EvaluateSettings(DataSettings):
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
     data: str | None = Field(None, description="Labeled data [default: the model's own held-out test split].", json_schema_extra=POSITIONAL)
     out: Path = Field(description="The folder to write: metrics.json, predictions and report.html.")
+    tta: bool = Field(False, description="Average over the turns and mirror images that leave an image's meaning unchanged.")
+    against: Path | None = Field(None, description="Another model folder, to compare with on the same images.")
+    prevalence: tuple[str, ...] = Field(
+        (), description="Share of a class among your patients, as CLASS=SHARE, for predictive values; repeatable."
+    )
     allow_leakage: bool = Field(False, description="Score seen images too; every output is stamped as leaked.")
+
+    @property
+    def prevalences(self) -> dict[str, float]:
+        """The shares that `--prevalence` states, by class."""
+        return {name.strip(): float(share) for name, _, share in (pair.rpartition("=") for pair in self.prevalence)}
+
+    @model_validator(mode="after")
+    def _shares(self) -> EvaluateSettings:
+        for pair in self.prevalence:
+            name, _, share = pair.rpartition("=")
+            try:
+                sound = bool(name.strip()) and 0 < float(share) < 1
+            except ValueError:
+                sound = False
+            if not sound:
+                raise ValueError(f"--prevalence {pair} is not CLASS=SHARE with a share between 0 and 1; write for example melanoma=0.02")
+        return self
 
     @model_validator(mode="after")
     def _data_described(self) -> EvaluateSettings:
@@ -225,7 +248,7 @@ class PredictSettings(ContentSettings):
     path_column: str | None = Field(None, description="Column naming the file, when INPUT is a CSV [default: found].")
     where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")
     threads: int | None = Field(None, ge=1, description="Threads for decoding [default: one per core].")
-
+    tta: bool = Field(False, description="Average over the turns and mirror images that leave an image's meaning unchanged.")
     pool_by: str | None = Field(None, description="One answer for all images with one value of this column, for example file or group.")
     top_k: int | None = Field(None, ge=1, description="With --pool-by: per class, average the K images most sure of it [default: all].")
 

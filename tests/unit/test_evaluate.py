@@ -21,7 +21,7 @@ from isograft.data.manifest import Manifest, arrange, encode_uri
 from isograft.data.places import describe_place
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError, LeakageError
-from isograft.evaluate import evaluate
+from isograft.evaluation.evaluate import evaluate
 from isograft.lineage import SEEN_SCHEMA as SEEN
 from isograft.model import Model
 from isograft.settings import EvaluateSettings

@@ -20,7 +20,7 @@ from isograft.data.hashing import pixel_hash
 from isograft.data.ingest import ingest
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError, LeakageError
-from isograft.evaluate import evaluate
+from isograft.evaluation.evaluate import evaluate
 from isograft.lineage import seen_rows
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.heads import Classifier, build_head

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from isograft import console
 from isograft._version import __version__
-from isograft.audit import checks, overlaps
+from isograft.audit import overlaps
 from isograft.audit.copies import copies, crops_searched
-from isograft.audit.findings import LEVELS, Finding
-from isograft.audit.shortcuts import shortcuts
+from isograft.audit.findings import Finding
+from isograft.audit.inspection import gravest_first, inspect
 from isograft.audit.survey import Survey, survey
 from isograft.data.decode import core_count
 from isograft.data.places import short_name
 from isograft.data.source import open_everything
 from isograft.errors import AuditFailed
 from isograft.run import require_free, whole_folder
-from isograft.settings import AUDIT_KINDS, AuditSettings, DataSettings
+from isograft.settings import AuditSettings, DataSettings
 
 if TYPE_CHECKING:
     from isograft.model import Model
@@ -42,7 +42,7 @@ def audit(settings: AuditSettings) -> dict[str, Any]:
         require_free(out)
     model = _model(settings.model)
     surveys = _surveys(settings)
-    findings = sorted(_findings(surveys, model), key=lambda one: (LEVELS.index(one.level), AUDIT_KINDS.index(one.kind)))
+    findings = gravest_first(_findings(surveys, model))
     record = {
         "format_version": 1,
         "isograft": __version__,
@@ -93,17 +93,8 @@ def _model(folder: Path | None) -> Model | None:
 
 def _findings(surveys: list[Survey], model: Model | None) -> Iterator[Finding]:
     for number, one in enumerate(surveys):
-        yield from checks.files(one)
-        if not len(one.manifest):
-            continue
-        pairs = copies(one)
-        yield from checks.copies_inside(one, number, pairs)
-        yield from checks.conflicts_inside(one, number, pairs)
-        yield from checks.splits_inside(one, number, pairs)
-        yield from checks.unusual(one)
-        yield from checks.classes(one)
-        yield from shortcuts(one)
-        if model is not None:
+        yield from inspect(one, number)
+        if model is not None and len(one.manifest):
             yield from overlaps.seen_by(model, one)
     for (first, one), (second, other) in combinations(enumerate(surveys), 2):
         if len(one.manifest) and len(other.manifest):

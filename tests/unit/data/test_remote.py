@@ -30,7 +30,7 @@ from isograft.data.preprocess import Preprocess
 from isograft.data.readers import decode_image
 from isograft.data.source import open_data
 from isograft.errors import IsograftError, Unreachable
-from isograft.labeled import own_test_split
+from isograft.evaluation.labeled import own_test_split
 from isograft.settings import DataSettings, IngestSettings
 
 PREPROCESS = Preprocess(image_size=16, working_size=20)

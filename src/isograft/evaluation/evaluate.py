@@ -22,7 +22,7 @@ from isograft.data.places import short_name
 from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS, classify, read_ahead
-from isograft.labeled import LabeledData, check_labels, given_data, own_test_split
+from isograft.evaluation.labeled import LabeledData, check_labels, given_data, own_test_split
 from isograft.predictions import answers, further_columns, table_bytes
 from isograft.run import require_free, whole_folder
 from isograft.settings import EvaluateSettings
