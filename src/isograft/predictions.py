@@ -34,8 +34,8 @@ def judged(answers: Sequence[Answer | None], ids: Sequence[str | None], judgemen
 
     Returns:
         The columns of `probability_columns`, calibrated; `prediction_set` (the classes that cannot be ruled out, joined by `|`), `abstain`
-        (that is not one class, or the image is out of domain), `out_of_domain`, `domain_distance` (1 is the threshold); then a column true or
-        false for every operating point that was named by hand.
+        (that is not one class, or the image is out of domain), `out_of_domain`, `domain_distance` (1 is the threshold); then a column true
+        or false for every operating point that was named by hand.
     """
     there = [row for row, answer in enumerate(answers) if answer is not None]
     known = [answer for answer in answers if answer is not None]

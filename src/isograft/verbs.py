@@ -137,7 +137,13 @@ VERBS: dict[str, Verb] = {
         Verb("audit", s.AuditSettings, "isograft.audit.audit:audit", "builtins:dict[str, Any]", "The findings, as in audit.json."),
         Verb("pretrain", s.PretrainSettings, "isograft.train.pretrain:pretrain", "isograft.model:Model", "The model written."),
         Verb("finetune", s.FinetuneSettings, "isograft.train.finetune:finetune", "isograft.model:Model", "The classifier written."),
-        Verb("evaluate", s.EvaluateSettings, "isograft.evaluation.evaluate:evaluate", "builtins:dict[str, Any]", "The metrics, as in metrics.json."),
+        Verb(
+            "evaluate",
+            s.EvaluateSettings,
+            "isograft.evaluation.evaluate:evaluate",
+            "builtins:dict[str, Any]",
+            "The metrics, as in metrics.json.",
+        ),
         Verb("predict", s.PredictSettings, "isograft.predict:predict", "polars:DataFrame", "The table written: one row per input."),
         Verb("study", s.StudySettings, "isograft.study.study:study", "builtins:dict[str, Any]", "The summary, as in summary.json."),
         Verb(

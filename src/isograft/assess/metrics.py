@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from isograft.assess import matrices as counts
+from isograft.assess.calibration import brier, expected_calibration_error, log_loss
 from isograft.errors import IsograftError
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +58,8 @@ def score(
         A JSON-ready dict: `n_images`, `n_groups`, `accuracy`, `balanced_accuracy` (mean recall),
         `macro_precision`, `macro_recall`, `macro_f1`, `macro_specificity`, `macro_roc_auc`
         (one class against the rest), `macro_pr_auc` (average precision), `mcc`
-        (Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006), `kappa` (Cohen 1960),
+        (Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006), `kappa` (Cohen 1960), `brier`, `log_loss` and `ece`
+        (see `isograft.assess.calibration`),
         `per_class` (the same per class, with `images`, `groups` and `predicted`), `confusion_matrix`
         (rows: true class, columns: predicted), `macro_classes` (the classes the means run over: those
         with images) and `reasons` (dotted name of each undefined figure -> sentence).
@@ -79,6 +82,9 @@ def score(
         "accuracy": float(np.trace(matrix) / len(y)),
         "balanced_accuracy": _macro(per_class, present, "recall"),
         **_overall(per_class, present, matrix, reasons),
+        "brier": brier(y, p),
+        "log_loss": log_loss(y, p),
+        "ece": expected_calibration_error(y, p),
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
         "macro_classes": present,
@@ -90,28 +96,6 @@ def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
     """Count images by true class (row) and predicted class (column): int64 (K, K)."""
     flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
-
-
-def mcc(matrix: Ints) -> float | None:
-    """Matthews correlation for K classes; 0 when all predictions are one class, None when all labels are."""
-    true, called, total = (m.astype(np.float64) for m in (matrix.sum(1), matrix.sum(0), matrix.sum()))
-    spread_true = float(total**2 - true @ true)
-    spread_called = float(total**2 - called @ called)
-    if spread_true == 0:
-        return None
-    if spread_called == 0:
-        return 0.0
-    return float((np.trace(matrix) * total - true @ called) / np.sqrt(spread_true * spread_called))
-
-
-def kappa(matrix: Ints) -> float | None:
-    """Cohen's kappa: agreement beyond chance; None when all labels are one class."""
-    true, called, total = matrix.sum(1), matrix.sum(0), float(matrix.sum())
-    if int((true > 0).sum()) < 2:
-        return None
-    observed = float(np.trace(matrix)) / total
-    chance = float(true @ called) / total**2
-    return (observed - chance) / (1 - chance)
 
 
 def roc_auc(positive: npt.NDArray[np.bool_], scores: Floats) -> float | None:
@@ -207,12 +191,16 @@ def _one_class(
 def _overall(per_class: dict[str, dict[str, Any]], present: list[str], matrix: Ints, reasons: dict[str, str]) -> dict[str, float | None]:
     """Means over the classes with images, and agreement beyond chance; undefined ones are None and explained in `reasons`."""
     means = {f"macro_{name}": _macro(per_class, present, name) for name in _MEANS}
-    agreement = {"mcc": mcc(matrix), "kappa": kappa(matrix)}
+    agreement = {name: _known(float(counts.OVERALL[name](matrix[None])[0])) for name in ("mcc", "kappa")}
     for values, rest in ((means, "to tell apart"), (agreement, "to agree on beyond chance")):
         for name, value in values.items():
             if value is None:
                 reasons[name] = f"every image is of class '{present[0]}', so there is nothing {rest}"
     return means | agreement
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _macro(per_class: dict[str, dict[str, Any]], present: list[str], key: str) -> float | None:

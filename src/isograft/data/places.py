@@ -18,7 +18,8 @@ SPLIT_FILE = "split.parquet"
 RECORD_FILE = "run.json"
 CASES_FILE = "cases.parquet"
 CASE_EMBEDDINGS_FILE = "cases.safetensors"
-SPARED_FILES = (SPLIT_FILE, CASES_FILE, CASE_EMBEDDINGS_FILE)
+HELD_OUT_FILE = "held_out.parquet"
+SPARED_FILES = (SPLIT_FILE, CASES_FILE, CASE_EMBEDDINGS_FILE, HELD_OUT_FILE)
 """What may be left out when a model folder is handed on, as it tells of single images."""
 
 

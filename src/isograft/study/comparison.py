@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isograft.assess.comparison import holm
 from isograft.study.runs import Cell, Runs
-from isograft.study.statistics import Estimate, holm
+from isograft.study.statistics import Estimate
 
 TIE = 0.0005
 """Two figures that are closer than this are equal in print."""

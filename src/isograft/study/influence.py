@@ -6,12 +6,14 @@ matrix, and out of an area under a ROC curve by subtracting the pairs it is part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
+
+from isograft.assess.matrices import OVERALL, present_mean, ratio
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -51,7 +53,7 @@ def influence(truth: npt.ArrayLike, probabilities: npt.ArrayLike, groups: npt.Ar
     matrices = np.concatenate([whole[None], whole - by_group])
     values = np.empty((len(matrices), len(figures)))
     for column, name in enumerate(figures):
-        values[:, column] = _areas(y, p, owner, len(names)) if name == "macro_roc_auc" else _OF_MATRIX[name](matrices)
+        values[:, column] = _areas(y, p, owner, len(names)) if name == "macro_roc_auc" else OVERALL[name](matrices)
     left_out, count = values[1:], len(names)
     shares = np.sqrt((count - 1) / count) * (left_out.mean(axis=0) - left_out) if count > 1 else np.full_like(left_out, np.nan)
     return Influence(names, values[0], shares)
@@ -63,56 +65,6 @@ def _matrices(truth: Ints, predicted: Ints, owner: Ints, groups: int, classes: i
     return np.bincount(flat, minlength=groups * classes * classes).reshape(groups, classes, classes).astype(np.int64)
 
 
-def _ratio(above: Ints | Floats, below: Ints | Floats) -> Floats:
-    """Divide; NaN where there is nothing to divide by."""
-    out = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
-    np.divide(above, below, out=out, where=below > 0)
-    return out
-
-
-def _present_mean(values: Floats, present: npt.NDArray[np.bool_]) -> Floats:
-    """Mean over the classes with images: (M, K) to (M,)."""
-    return _ratio(np.where(present, values, 0.0).sum(axis=1), present.sum(axis=1))
-
-
-def _accuracy(matrices: Ints) -> Floats:
-    return _ratio(np.trace(matrices, axis1=1, axis2=2), matrices.sum(axis=(1, 2)))
-
-
-def _recall(matrices: Ints) -> Floats:
-    true = matrices.sum(axis=2)
-    return _present_mean(_ratio(np.diagonal(matrices, axis1=1, axis2=2), true), true > 0)
-
-
-def _precision(matrices: Ints) -> Floats:
-    called = matrices.sum(axis=1)
-    return _present_mean(np.nan_to_num(_ratio(np.diagonal(matrices, axis1=1, axis2=2), called)), matrices.sum(axis=2) > 0)
-
-
-def _f1(matrices: Ints) -> Floats:
-    true = matrices.sum(axis=2)
-    return _present_mean(_ratio(2 * np.diagonal(matrices, axis1=1, axis2=2), true + matrices.sum(axis=1)), true > 0)
-
-
-def _mcc(matrices: Ints) -> Floats:
-    m = matrices.astype(np.float64)
-    true, called, total = m.sum(axis=2), m.sum(axis=1), m.sum(axis=(1, 2))
-    spread_true, spread_called = total**2 - (true**2).sum(axis=1), total**2 - (called**2).sum(axis=1)
-    agreement = np.trace(m, axis1=1, axis2=2) * total - (true * called).sum(axis=1)
-    value = _ratio(agreement, np.sqrt(spread_true * spread_called))
-    return np.where(spread_true == 0, np.nan, np.where(spread_called == 0, 0.0, value))
-
-
-_OF_MATRIX: dict[str, Callable[[Ints], Floats]] = {
-    "accuracy": _accuracy,
-    "balanced_accuracy": _recall,
-    "macro_precision": _precision,
-    "macro_recall": _recall,
-    "macro_f1": _f1,
-    "mcc": _mcc,
-}
-
-
 def _areas(y: Ints, p: Floats, owner: Ints, groups: int) -> Floats:
     """Mean one-against-the-rest area of all images, then without each group: float64 (1 + G,)."""
     areas, present = np.full((1 + groups, p.shape[1]), np.nan), np.zeros((1 + groups, p.shape[1]), dtype=bool)
@@ -120,8 +72,8 @@ def _areas(y: Ints, p: Floats, owner: Ints, groups: int) -> Floats:
         positive = y == k
         pos, neg = (_per_group(mask, owner, groups) for mask in (positive, ~positive))
         present[:, k] = pos > 0
-        areas[:, k] = _ratio(_won_pairs(positive, p[:, k], owner, groups), pos * neg)
-    return _present_mean(areas, present)
+        areas[:, k] = ratio(_won_pairs(positive, p[:, k], owner, groups), pos * neg)
+    return present_mean(areas, present)
 
 
 def _per_group(mask: npt.NDArray[np.bool_], owner: Ints, groups: int) -> Floats:

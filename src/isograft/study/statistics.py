@@ -7,7 +7,6 @@ shows its measured coverage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,17 +126,6 @@ def standard_error(spread: Spread, repeats: int) -> tuple[float, float]:
         return 0.0, spread.freedom
     doubt = of_groups**2 / spread.freedom + (spread.between / repeats) ** 2 / (repeats - 1)
     return float(np.sqrt(variance)), max(1.0, float(variance**2 / doubt))
-
-
-def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values of a family of comparisons (Holm 1979); None stays None and counts as no comparison."""
-    known = [(value, place) for place, value in enumerate(p) if value is not None]
-    adjusted: list[float | None] = [None] * len(p)
-    highest = 0.0
-    for rank, (value, place) in enumerate(sorted(known)):
-        highest = max(highest, min(1.0, value * (len(known) - rank)))
-        adjusted[place] = highest
-    return adjusted
 
 
 def _effective(influence: Floats) -> float:

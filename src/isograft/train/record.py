@@ -16,7 +16,7 @@ from torch import nn
 
 from isograft import console
 from isograft.data.manifest import Manifest
-from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE, SPLIT_FILE, describe_place, short_name
+from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE, HELD_OUT_FILE, SPLIT_FILE, describe_place, short_name
 from isograft.data.preprocess import Preprocess
 from isograft.judgement import judge
 from isograft.lineage import merge_seen, seen_rows
@@ -105,15 +105,26 @@ def save_classifier(
 
 
 def _case_files(job: Job, evidence: Evidence) -> dict[str, bytes]:
-    """The labeled images the networks were trained on, and how each network embeds them."""
+    """The labeled images the networks were trained on, how each network embeds them, and the answers to images held out from training."""
     frame, _ = job.rows.manifest.portable()
     table = frame.select("id", "uri", "label")[evidence.case_rows]
     if len(evidence.embedded) > 1:
         table = table.with_columns(fold=fold_of(job)[np.searchsorted(job.rows.train, evidence.case_rows)])
+    arrays = np.stack([one.cases for one in evidence.embedded], axis=1)
+    files = {CASES_FILE: _parquet(table), CASE_EMBEDDINGS_FILE: save({"embeddings": torch.from_numpy(arrays)})}
+    if not evidence.missing:
+        classes = job.rows.manifest.classes()
+        labels = [classes[number] for number in evidence.labels]
+        held = pl.DataFrame({"id": evidence.ids, "label": labels, "group": evidence.groups})
+        logits = pl.DataFrame({f"logit_{name}": evidence.logits[:, number] for number, name in enumerate(classes)})
+        files[HELD_OUT_FILE] = _parquet(pl.concat([held, logits], how="horizontal"))
+    return files
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
     content = io.BytesIO()
     table.write_parquet(content)
-    arrays = np.stack([one.cases for one in evidence.embedded], axis=1)
-    return {CASES_FILE: content.getvalue(), CASE_EMBEDDINGS_FILE: save({"embeddings": torch.from_numpy(arrays)})}
+    return content.getvalue()
 
 
 def _parts(rows: Partition, validation: Manifest | None, origin: str) -> tuple[list[dict[str, Any]], pl.DataFrame]:
@@ -133,9 +144,7 @@ def _split_bytes(run: RunFolder, rows: Partition) -> bytes:
         console.warn(f"the images lie in folders without a common one, so {SPLIT_FILE} names where; do not hand it on if that is private")
     if left_out := [name for name in rows.manifest.frame.columns if name not in table.columns]:
         console.say(f"{SPLIT_FILE} leaves out the columns that hold absolute paths: {', '.join(left_out)}")
-    content = io.BytesIO()
-    table.write_parquet(content)
-    return content.getvalue()
+    return _parquet(table)
 
 
 def _passport(

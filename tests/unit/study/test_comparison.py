@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from isograft.assess.comparison import holm
 from isograft.study.comparison import compare, pairs
 from isograft.study.folder import StudyFolder
 from isograft.study.influence import FIGURES
 from isograft.study.runs import Runs, join
-from isograft.study.statistics import holm
 
 SCOPE = ("resnet18", "clean", "lesions")
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from isograft.study.statistics import FEWEST_GROUPS, FEWEST_REPEATS, TRAINED, estimate, holm, spread, standard_error
+from isograft.assess.comparison import holm
+from isograft.study.statistics import FEWEST_GROUPS, FEWEST_REPEATS, TRAINED, estimate, spread, standard_error
 
 
 def _study(seed: int, repeats: int = 5, groups: int = 30):
