@@ -1,38 +1,204 @@
-"""How a model's answers are to be taken: calibrated, as sets, with thresholds, or not at all."""
+"""How a model's answers are to be taken: with which temperature, thresholds and prediction sets, and when not at all.
+
+Everything here is fitted once, when a classifier is trained, on images it was not trained on, and travels in its passport. A model without
+such images carries no judgement, and says why.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from isograft.assess import calibration, conformal
+from isograft.assess.domain import Domain, fit_domain
+from isograft.assess.operating import choose_threshold, counts_at, wanted_points
+from isograft.inference import Answer, softmax
 
 if TYPE_CHECKING:
     from isograft.cases import Cases
-    from isograft.inference import Answer
     from isograft.train.evidence import Evidence
 
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
+FEWEST_IMAGES = 20
+SETS: conformal.Method = "lac_per_class"
+"""The sets that `predict` writes: a rare class keeps its promise, too."""
+
+_UNKNOWN = "the model was made by an earlier version, which calibrated nothing; finetune it again"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named threshold.
+
+    Attributes:
+        name: What people call it.
+        of: The class that counts as positive.
+        rule: What it was to reach, in words.
+        threshold: An image is positive when the calibrated probability of the class is at least this.
+        by_hand: Whether somebody asked for it.
+        held_out: What it reached on the held-out images: `sensitivity`, `specificity`, `images`, `positives`.
+    """
+
+    name: str
+    of: str
+    rule: str
+    threshold: float
+    by_hand: bool
+    held_out: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """Stub."""
+    """How answers are to be taken.
 
-    def __init__(self, record: dict[str, Any], cases: Cases | None) -> None:
-        self.record, self.cases = record, cases
+    Attributes:
+        missing: Why there is nothing but the answers themselves; empty where there is.
+        fitted_on: The held-out images, in words.
+        images: How many.
+        groups: Of how many groups.
+        temperature: What logits are divided by.
+        points: Named thresholds.
+        sets: Rules of prediction sets by method.
+        domains: One per network; empty where the embeddings of the training are not at hand.
+        cases: Those embeddings.
+        classes: K class names.
+    """
+
+    missing: str = ""
+    fitted_on: str = ""
+    images: int = 0
+    groups: int = 0
+    temperature: float = 1.0
+    points: list[Point] = field(default_factory=list)
+    sets: dict[str, conformal.Conformal] = field(default_factory=dict)
+    domains: list[Domain] = field(default_factory=list)
+    cases: Cases | None = None
+    classes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, record: dict[str, Any], cases: Cases | None) -> Judgement:
-        """Stub."""
-        return cls(record, cases)
+        """The judgement in a passport, with the embeddings it compares to."""
+        if not record or "missing" in record:
+            return cls(missing=record.get("missing", _UNKNOWN))
+        return cls(
+            fitted_on=record["fitted_on"],
+            images=record["images"],
+            groups=record["groups"],
+            temperature=record["temperature"],
+            points=[Point(**point) for point in record["operating_points"]],
+            sets={name: conformal.Conformal.of(rule) for name, rule in record["conformal"].items()},
+            domains=[Domain.of(one) for one in record["domain"]] if cases is not None else [],
+            cases=cases,
+            classes=record["classes"],
+        )
 
-    def probabilities(self, answers: Sequence[Answer]) -> Any:
-        """Stub."""
-        return np.stack([answer.probabilities() for answer in answers])
+    def probabilities(self, answers: Sequence[Answer]) -> Floats:
+        """Calibrated probabilities of N answers: float64 (N, K)."""
+        return np.stack([answer.probabilities(self.temperature) for answer in answers])
 
-    def verdicts(self, p: Any, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, Any]:
-        """Stub."""
-        return {}
+    def distances(self, answers: Sequence[Answer]) -> Floats | None:
+        """How far out of domain each image is, 1 is the threshold: float64 (N,), the mean over networks; None where that is unknown."""
+        if self.cases is None or not self.domains:
+            return None
+        embeddings = np.stack([answer.embeddings for answer in answers])
+        each = [domain.relative(self.cases.embeddings[self.cases.trained(m), m], embeddings[:, m]) for m, domain in enumerate(self.domains)]
+        together: Floats = np.mean(each, axis=0)
+        return together
+
+    def verdicts(self, p: Floats, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, tuple[Any, list[Any] | None]]:
+        """How far each of N answers can be relied on, as columns.
+
+        Args:
+            p: float64 (N, K), what `probabilities` gave.
+            answers: N answers.
+            ids: N ids.
+
+        Returns:
+            Column name to its type and N values, None where unknown: see `isograft.predictions.judged`.
+        """
+        distances = self.distances(answers) if len(answers) else None
+        outside = None if distances is None else distances > 1
+        rule = self.sets.get(SETS)
+        held = None if rule is None else rule.sets(p, ids)
+        names = np.array(self.classes, dtype=object)
+        listed = None if held is None else ["|".join(names[row]) for row in held]
+        unsure = None if held is None else (held.sum(axis=1) != 1) | (False if outside is None else outside)
+        columns: dict[str, tuple[Any, list[Any] | None]] = {
+            "prediction_set": (pl.String, listed),
+            "abstain": (pl.Boolean, None if unsure is None else unsure.tolist()),
+            "out_of_domain": (pl.Boolean, None if outside is None else outside.tolist()),
+            "domain_distance": (pl.Float64, None if distances is None else distances.tolist()),
+        }
+        for point in self.points:
+            if point.by_hand:
+                columns[point.name] = (pl.Boolean, (p[:, self.classes.index(point.of)] >= point.threshold).tolist())
+        return columns
 
 
-def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str]) -> dict[str, Any]:
-    """Stub."""
-    return {"missing": evidence.missing}
+def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], coverage: float) -> dict[str, Any]:
+    """Fit a judgement, JSON-ready.
+
+    Args:
+        evidence: What the model says of images it was not trained on.
+        classes: K class names.
+        points: Operating points asked for, as text.
+        coverage: Share of images whose class a prediction set shall hold.
+
+    Raises:
+        IsograftError: An operating point cannot be read or names an unknown class.
+    """
+    wanted = wanted_points(points, classes)
+    if evidence.missing:
+        return {"missing": evidence.missing}
+    if (found := len(evidence.labels)) < FEWEST_IMAGES:
+        return {"missing": f"only {found} labeled images were kept from the training, fewer than {FEWEST_IMAGES}; label more"}
+    labels, raw = evidence.labels, softmax(evidence.logits)
+    temperature = calibration.fit_temperature(labels, raw)
+    p = softmax(evidence.logits.astype(np.float64) / temperature)
+    chosen = []
+    for one in wanted:
+        positive, scores = labels == classes.index(one.of), p[:, classes.index(one.of)]
+        threshold = choose_threshold(scores, positive, one.measure, one.at_least)
+        if threshold is not None:
+            reached = {**_shares(counts_at(scores, positive, threshold)), "images": found, "positives": int(positive.sum())}
+            chosen.append(
+                {"name": one.name, "of": one.of, "rule": one.rule, "threshold": threshold, "by_hand": one.by_hand, "held_out": reached}
+            )
+    rules = {
+        method: conformal.fit(p, labels, evidence.groups, evidence.ids.tolist(), coverage, method).record() for method in conformal.METHODS
+    }
+    return {
+        "fitted_on": evidence.fitted_on,
+        "images": found,
+        "groups": len(np.unique(evidence.groups)),
+        "classes": list(classes),
+        "temperature": temperature,
+        "figures": {"uncalibrated": _scores(labels, raw), "calibrated": _scores(labels, p)},
+        "operating_points": chosen,
+        "conformal": rules,
+        "domain": [fit_domain(one.apart).record() for one in evidence.embedded],
+    }
+
+
+def _scores(labels: npt.NDArray[np.int64], p: Floats) -> dict[str, float]:
+    return {
+        "brier": calibration.brier(labels, p),
+        "log_loss": calibration.log_loss(labels, p),
+        "ece": calibration.expected_calibration_error(labels, p),
+    }
+
+
+def _shares(counts: dict[str, int]) -> dict[str, float | None]:
+    """Sensitivity and specificity of counts; None where there is no image of the kind."""
+    positives, negatives = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
+    return {
+        "sensitivity": counts["tp"] / positives if positives else None,
+        "specificity": counts["tn"] / negatives if negatives else None,
+    }

@@ -88,11 +88,12 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSe
 
 
 def _table(rows: list[tuple[str, Picture, Answer | None]], classes: list[str], judgement: Judgement) -> pl.DataFrame:
+    ids = [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows]
     columns = {
-        "id": [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows],
+        "id": ids,
         "uri": [uri for uri, _, _ in rows],
         "status": [picture.status for _, picture, _ in rows],
         "reason": [picture.reason for _, picture, _ in rows],
     }
     described = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
-    return pl.concat([described, judged([answer for _, _, answer in rows], columns["id"], judgement, classes)], how="horizontal")
+    return pl.concat([described, judged([answer for _, _, answer in rows], ids, judgement, classes)], how="horizontal")

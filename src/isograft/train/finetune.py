@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from isograft import console
+from isograft.assess.operating import wanted_points
 from isograft.data.fingerprint import fingerprint
 from isograft.data.policy import ViewPolicy
 from isograft.data.symmetries import harmless
@@ -60,6 +61,7 @@ def _prepare(opening: Opening[FinetuneSettings]) -> Job:
     settings, plan, manifest, start = opening.settings, opening.plan, opening.manifest, opening.start
     device = training_device()
     preprocess = opening.decide_input(device)
+    wanted_points(settings.operating_point, manifest.classes())  # refused now, not after hours of training
     rows = partition(settings, manifest, plan)
     members = member_rows(settings, rows, plan)
     targets = manifest.class_numbers()

@@ -96,7 +96,7 @@ def save_classifier(
             "classes": rows.manifest.classes(),
             "method": plan["strategy"],
             "citations": _citations(start),
-            "judgement": judge(evidence, rows.manifest.classes(), job.opening.settings.operating_point),
+            "judgement": judge(evidence, rows.manifest.classes(), job.opening.settings.operating_point, job.opening.settings.coverage),
         }
     )
     extra = {**_extra(run), SPLIT_FILE: _split_bytes(run, rows), **_case_files(job, evidence)}

@@ -1,0 +1,42 @@
+"""The comparison of a tested model with another one on the same images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isograft.assess.comparison import compare
+from isograft.data.places import short_name
+from isograft.errors import IsograftError
+from isograft.evaluation.answering import answers_to, leaked_rows
+from isograft.evaluation.tested import Tested
+from isograft.settings import EvaluateSettings
+
+
+def compared(tested: Tested, settings: EvaluateSettings) -> dict[str, Any]:
+    """Ask the other model about the same images, and compare.
+
+    Returns:
+        `model`, `leakage`, and what `isograft.assess.comparison.compare` gives.
+
+    Raises:
+        LeakageError: The other model has seen an image or a group that is tested.
+        IsograftError: It has other classes, or is the same model.
+    """
+    from isograft.model import Model
+
+    other = Model.load(settings.against or "")
+    if other.content_hash == tested.model.content_hash:
+        raise IsograftError(f"--against {settings.against} is the tested model itself; give another one")
+    if sorted(other.classes or ()) != sorted(tested.classes):
+        raise IsograftError(
+            f"--against {settings.against} knows the classes {', '.join(other.classes or ()) or 'none'}, but {settings.model} knows "
+            f"{', '.join(tested.classes)}; only models of the same classes can be compared"
+        )
+    leaked = leaked_rows(other, tested.data, settings.allow_leakage)
+    p = other.judgement().probabilities(answers_to(other, tested.data, settings))
+    order = [list(other.classes or ()).index(name) for name in tested.classes]
+    return {
+        "model": {"name": short_name(other.folder), "content_hash": other.content_hash},
+        "leakage": {"images": int(leaked.sum())},
+        **compare(tested.labels, tested.probabilities, p[:, order], tested.classes, tested.groups),
+    }
