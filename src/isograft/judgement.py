@@ -41,7 +41,8 @@ class Point:
         name: What people call it.
         of: The class that counts as positive.
         rule: What it was to reach, in words.
-        threshold: An image is positive when the calibrated probability of the class is at least this.
+        threshold: An image is positive when the calibrated probability of the class is at least this; None where no held-out image was of
+            the kind that the rule is about.
         by_hand: Whether somebody asked for it.
         held_out: What it reached on the held-out images: `sensitivity`, `specificity`, `images`, `positives`.
     """
@@ -49,7 +50,7 @@ class Point:
     name: str
     of: str
     rule: str
-    threshold: float
+    threshold: float | None
     by_hand: bool
     held_out: dict[str, Any]
 
@@ -138,7 +139,8 @@ class Judgement:
         }
         for point in self.points:
             if point.by_hand:
-                columns[point.name] = (pl.Boolean, (p[:, self.classes.index(point.of)] >= point.threshold).tolist())
+                scores, known = p[:, self.classes.index(point.of)], point.threshold is not None
+                columns[point.name] = (pl.Boolean, (scores >= point.threshold).tolist() if known else None)
         return columns
 
 
@@ -166,11 +168,13 @@ def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], cov
     for one in wanted:
         positive, scores = labels == classes.index(one.of), p[:, classes.index(one.of)]
         threshold = choose_threshold(scores, positive, one.measure, one.at_least)
-        if threshold is not None:
-            reached = {**_shares(counts_at(scores, positive, threshold)), "images": found, "positives": int(positive.sum())}
-            chosen.append(
-                {"name": one.name, "of": one.of, "rule": one.rule, "threshold": threshold, "by_hand": one.by_hand, "held_out": reached}
-            )
+        if threshold is None and not one.by_hand:
+            continue
+        reached = {"images": found, "positives": int(positive.sum())}
+        reached |= {} if threshold is None else _shares(counts_at(scores, positive, threshold))
+        chosen.append(
+            {"name": one.name, "of": one.of, "rule": one.rule, "threshold": threshold, "by_hand": one.by_hand, "held_out": reached}
+        )
     rules = {
         method: conformal.fit(p, labels, evidence.groups, evidence.ids.tolist(), coverage, method).record() for method in conformal.METHODS
     }

@@ -89,7 +89,7 @@ def _kappa(matrices: Matrices) -> Floats:
     """Cohen's kappa: agreement beyond chance; NaN when all labels are one class."""
     m = matrices.astype(np.float64)
     true, called, total = m.sum(axis=2), m.sum(axis=1), m.sum(axis=(1, 2))
-    chance = (true * called).sum(axis=1) / total**2
+    chance = ratio((true * called).sum(axis=1), total**2)
     several = (true > 0).sum(axis=1) > 1
     return np.where(several, ratio(_accuracy(m) - chance, 1 - chance), np.nan)
 

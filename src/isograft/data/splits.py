@@ -7,6 +7,7 @@ another order gives the same split.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -126,18 +127,26 @@ def stratified_folds(labels: Labels, groups: Labels, folds: int, seed: int) -> n
     Args:
         labels: (N,) class names.
         groups: (N,) group names; rows of one group land in one fold.
-        folds: Number of folds; every class needs as many groups.
+        folds: Number of folds, 2 or more.
         seed: Seed of the deal.
 
     Returns:
-        int64 (N,) number of the fold of each row.
+        int64 (N,) number of the fold of each row; -1 for the groups that no fold gets, as some class has no other group in the other folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     fold = np.zeros(len(labels), dtype=np.int64)
+    names, owners = labels.astype(str), groups.astype(str)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for number, (_, held) in enumerate(splitter.split(np.zeros(len(labels)), labels.astype(str), groups.astype(str))):
-        fold[held] = number
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer rows than folds
+        for number, (_, held) in enumerate(splitter.split(np.zeros(len(labels)), names, owners)):
+            fold[held] = number
+    for number in range(folds):
+        held = fold == number
+        lost = set(names[held]) - set(names[~held])
+        if lost:
+            fold[np.isin(owners, owners[held & np.isin(names, list(lost))])] = -1
     return fold
 
 

@@ -83,8 +83,11 @@ def _points(tested: Tested, prevalences: dict[str, float]) -> list[dict[str, Any
         entry: dict[str, Any] = {"name": point.name, "class": point.of, "rule": point.rule, "threshold": point.threshold}
         entry |= {"by_hand": point.by_hand, "validation": point.held_out, "test": None, "intervals": {}, "reason": None}
         entry |= {"prevalence": prevalences.get(point.of), "at_prevalence": None}
-        if not 0 < positive.sum() < len(positive):
+        if point.threshold is None:
+            entry["reason"] = f"no image to choose it on was {'' if point.rule.startswith('sens') else 'not '}of class '{point.of}'"
+        elif not 0 < positive.sum() < len(positive):
             entry["reason"] = f"{'no image' if not positive.any() else 'every image'} of the test is of class '{point.of}'"
+        if point.threshold is None or entry["reason"]:
             found.append(entry)
             continue
         entry |= figures_at(tested.probabilities[:, k], positive, point.threshold, tested.groups)

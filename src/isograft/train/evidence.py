@@ -108,15 +108,16 @@ def _of_crossed_probes(job: Job) -> Evidence:
     """Solve the head again without each of five folds; the frozen backbone was trained on no label."""
     rows, probe, features = job.rows.train, job.probes[0], job.features
     assert features is not None  # noqa: S101  (a probe has features)
-    targets, groups = job.targets[rows], bound_groups(job.rows.manifest)[rows]
-    folds = min(_CROSSED, *(len(set(groups[targets == number])) for number in np.unique(targets)))
+    targets, labels, groups = job.targets[rows], job.rows.manifest.labels()[rows], bound_groups(job.rows.manifest)[rows]
     keep = np.searchsorted(rows, known := _kept(job, rows))
     everything = Embedded(features[keep], np.ones(len(keep), bool))
-    if folds < 2:
-        return Evidence(known, [everything], missing="a class has the images of one group (patient) only; label images of more groups")
-    fold = stratified_folds(job.rows.manifest.labels()[rows], groups, folds, job.opening.settings.seed)
+    folds = min(_CROSSED, len(set(groups)))
+    fold = stratified_folds(labels, groups, folds, job.opening.settings.seed)
+    used = np.flatnonzero(fold >= 0)
+    if not len(used):
+        return Evidence(known, [everything], missing="too few groups (patients) were labeled to keep one apart; label more")
     logits = np.zeros((len(rows), len(job.rows.manifest.classes())), np.float32)
-    for number in range(folds):
+    for number in sorted(set(fold[used])):
         held, rest = fold == number, fold != number
         solved = fit_probe(features[rest], targets[rest], groups[rest], job.opening.settings.seed, probe.strength)
         logits[held] = solved.logits(features[held])
@@ -124,11 +125,11 @@ def _of_crossed_probes(job: Job) -> Evidence:
     return Evidence(
         known,
         [everything],
-        f"the {len(rows):,} training images, each judged by a head that was solved without its group ({folds} folds)",
-        logits=logits,
-        labels=targets,
-        groups=groups.astype(str),
-        ids=_ids(job, rows),
+        f"{len(used):,} training images, each judged by a head that was solved without its group ({folds} folds)",
+        logits=logits[used],
+        labels=targets[used],
+        groups=groups[used].astype(str),
+        ids=_ids(job, rows[used]),
     )
 
 
@@ -145,14 +146,15 @@ def _of_folds(job: Job, networks: list[nn.Module]) -> Evidence:
         cases, trained = _embeddings(job, network, known), fold[keep] != number
         apart = (cases[trained], np.stack([answer.embeddings[0] for answer in said]))
         embedded.append(Embedded(cases, trained, [apart]))
+    used = np.flatnonzero(fold >= 0)
     return Evidence(
         known,
         embedded,
-        f"the {len(rows):,} training images, each judged by the one network of {len(networks)} that was not trained on it",
-        logits=logits,
-        labels=job.targets[rows],
-        groups=bound_groups(job.rows.manifest)[rows].astype(str),
-        ids=_ids(job, rows),
+        f"{len(used):,} training images, each judged by the one network of {len(networks)} that was not trained on it",
+        logits=logits[used],
+        labels=job.targets[rows[used]],
+        groups=bound_groups(job.rows.manifest)[rows[used]].astype(str),
+        ids=_ids(job, rows[used]),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file, save
 
+from isograft import console
 from isograft.data.duplicates import bound_groups
 from isograft.data.splits import stratified_folds
 from isograft.errors import IsograftError
@@ -25,23 +26,25 @@ _WEIGHTS = "weights.safetensors"
 def member_rows(settings: FinetuneSettings, rows: Partition, plan: Plan) -> list[Rows]:
     """The training rows of every network: all of them for one, all but a fold for each of several.
 
-    Folds hold whole groups, and every class in proportion.
+    Folds hold whole groups, and every class in proportion. A group without which some class could not be learned is in every network's
+    rows.
 
     Raises:
-        IsograftError: A class has fewer groups than there are folds.
+        IsograftError: There are fewer groups than folds, or none that a fold can hold.
     """
     if settings.folds is None:
         return [rows.train]
     labels, groups = rows.manifest.labels()[rows.train], bound_groups(rows.manifest)[rows.train]
-    for name in rows.manifest.classes():
-        there = len(set(groups[labels == name]))
-        if there < settings.folds:
-            remedy = f"use --folds {there}, or label more" if there > 1 else "label more of it, or leave --folds out"
-            raise IsograftError(
-                f"--folds {settings.folds} wants a group (patient) of each class in each fold, but class '{name}' has {there} to train on; "
-                f"{remedy}"
-            )
-    fold = stratified_folds(labels, groups, settings.folds, settings.seed)
+    there = len(set(groups))
+    fold = stratified_folds(labels, groups, settings.folds, settings.seed) if there >= settings.folds else np.zeros(0)
+    if len(set(fold) - {-1}) < settings.folds:
+        raise IsograftError(
+            f"--folds {settings.folds} cannot be filled: {settings.data} has {there} groups (patients) to train on, and every class must "
+            "stay in the other folds; use fewer folds, or label more groups"
+        )
+    spared = sorted({str(name) for name in labels[fold == -1]})
+    if spared:
+        console.warn(f"class {', '.join(spared)} has too few groups (patients) to be held out of any fold, so nothing is calibrated on it")
     plan.state("folds", settings.folds, "as asked: a network per fold, trained on the others; they answer together")
     return [rows.train[fold != number] for number in range(settings.folds)]
 
@@ -80,7 +83,7 @@ def join_histories(run: RunFolder, members: int) -> None:
 
 
 def fold_of(job: Job) -> Rows:
-    """Which fold each training row is held out in: int64 (T,) in the order of `job.rows.train`."""
+    """Which fold each training row is held out in, -1 for none: int64 (T,) in the order of `job.rows.train`."""
     fold = np.full(len(job.rows.train), -1, dtype=np.int64)
     for number, kept in enumerate(job.members):
         fold[~np.isin(job.rows.train, kept)] = number

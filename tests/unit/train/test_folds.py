@@ -94,9 +94,18 @@ def test_a_training_does_not_start_from_an_ensemble(ensemble: Any, tiny: Path, c
         isograft.finetune(tiny, out=tmp_path / "next", init=str(ensemble.folder), epochs=1, cache_dir=cache)
 
 
-def test_more_folds_than_patients_are_refused_by_class(tiny: Path, cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(IsograftError, match=r"--folds 15 wants a group .* class 'spot' has 1[0-4] to train on; use --folds 1[0-4]"):
-        isograft.finetune(tiny, out=tmp_path / "m", folds=15, labels_per_class=12, epochs=1, cache_dir=cache, **SMALL)
+def test_more_folds_than_patients_are_refused(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsograftError, match=r"--folds 12 cannot be filled: .* has 8 groups .* use fewer folds"):
+        isograft.finetune(tiny, out=tmp_path / "m", folds=12, labels_per_class=4, epochs=1, cache_dir=cache, **SMALL)
+
+
+def test_the_only_group_of_a_class_is_never_held_out(rng: np.random.Generator) -> None:
+    groups = np.array([f"g{number // 2}" for number in range(80)], dtype=object)
+    labels = np.where(np.arange(80) < 2, "unique", np.where(np.arange(80) % 4 < 2, "a", "b")).astype(object)
+    fold = stratified_folds(labels, groups, 5, 0)
+    assert set(fold[:2]) == {-1} and set(fold[2:]) == {0, 1, 2, 3, 4}
+    for number in range(5):
+        assert set(labels[fold != number]) == {"unique", "a", "b"}
 
 
 @pytest.mark.parametrize("option", [{"val": "other"}, {"val_fraction": 0.2}])
