@@ -54,8 +54,8 @@ def subgroups(
 def partitions(columns: Mapping[str, Sequence[Any]], labels: Ints, groups: npt.NDArray[Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Which columns make parts of the test, and which part each image belongs to.
 
-    A column with 2 to 20 values counts as it is; further ones of numbers, such as ages, are cut into at most a dozen ranges of a round width.
-    Left out are columns that name images, patients or files, or are the label by another name.
+    A column with 2 to 20 values counts as it is; further ones of numbers, such as ages, are cut into ranges of a round width, a dozen or
+    fewer. Left out are columns that name images, patients or files, or are the label by another name.
 
     Args:
         columns: Name to N values each.

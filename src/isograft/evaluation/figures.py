@@ -25,7 +25,8 @@ def figures(tested: Tested, settings: EvaluateSettings) -> dict[str, Any]:
 
     Returns:
         What `score` gives, and `intervals`, `judgement`, `calibration`, `operating_points`, `decision_curves`, `conformal`,
-        `risk_coverage`, `out_of_domain`, `abstained`, `subgroups` and `subgroups_left_out` (why a column makes none); None where the model carries no judgement for it
+        `risk_coverage`, `out_of_domain`, `abstained`, `subgroups` and
+        `subgroups_left_out` (why a column makes none); None where the model carries no judgement for it
         (docs/reference/metrics.md).
     """
     labels, p, classes, groups = tested.labels, tested.probabilities, tested.classes, tested.groups
