@@ -45,7 +45,7 @@ def made_up(
     labels[: 2 * present : 2] = labels[1 : 2 * present : 2] = np.arange(present)
     logits = draw.normal(0, 1, (n, len(classes)))
     logits[np.arange(n), labels] += skill
-    raw = _softmax(2.2 * logits)
+    raw = _softmax(2 * skill * logits)
     p = calibration.apply_temperature(raw, 2.0) if judged else raw
     groups = np.array([f"patient {number}" for number in patients])
     metrics = score(labels, p, classes, groups) | {
@@ -67,7 +67,12 @@ def made_up(
     heat = thumbnail(_picture(draw), "Heatmap: the model looked at the middle.")
     given = {
         "history": {"step": [*range(0, 200, 10)], "loss": [*np.geomspace(2, 0.3, 20)], "val_loss": [*np.geomspace(2, 0.8, 20)]},
-        "record": [("model", "skin-model"), ("model content hash", "ab" * 32), ("data fingerprint", "cd" * 32), ("rows kept by", "no filter")],
+        "record": [
+            ("model", "skin-model"),
+            ("model content hash", "ab" * 32),
+            ("data fingerprint", "cd" * 32),
+            ("rows kept by", "no filter"),
+        ],
         "heatmaps": dict.fromkeys(range(n), heat),
         "audit": [
             ("bad", "3 pictures are there under different labels; find out which label is right."),
@@ -78,7 +83,7 @@ def made_up(
         "columns": ["sex", "age", "site"],
         "left_out": ["3 of 423 readable images have no label and were not tested."],
     } | more
-    tree = "skin-model  (classifier, probe-then-full)\n└─ pool-model  (backbone, simclr, 12,000 images of pool.parquet)\n   └─ random weights"
+    tree = "skin-model  (classifier, probe-then-full)\n└─ pool-model  (backbone, simclr, 12,000 images of pool)\n   └─ random weights"
     return Evaluated(metrics, labels, p, tuple(classes), ids, [path] * n, "skin-model", tree, **given)
 
 
@@ -92,7 +97,10 @@ def passport(classes: Sequence[str] | None = SKIN, judged: bool = True) -> Passp
         {"name": "class_weights", "value": True, "reason": "every class counts the same"},
     ]
     roles = ("train", "val", "test") if classes else ("pretrain",)
-    data = [{"role": role, "name": "lesions", "fingerprint": "ef" * 32, "images": 800, "groups": 300, "classes": list(classes or ())} for role in roles]
+    data = [
+        {"role": role, "name": "lesions", "fingerprint": "ef" * 32, "images": 800, "groups": 300, "classes": list(classes or ())}
+        for role in roles
+    ]
     judgement = {"fitted_on": "160 images that were kept from the training", "images": 160, "groups": 80, "temperature": 2.0}
     return Passport(
         kind="classifier" if classes else "backbone",
@@ -124,7 +132,7 @@ def _judged(labels: Any, p: Any, raw: Any, classes: Sequence[str], groups: Any, 
         if 0 < (labels == k).sum() < len(labels)
     }
     found: dict[str, Any] = {
-        "judgement": {"fitted_on": "160 held-out images", "images": 160} if judged else {"missing": "only 12 labeled images were kept from it"},
+        "judgement": {"fitted_on": "160 held-out images", "images": 160} if judged else {"missing": "only 12 labeled images were kept"},
         "calibration": {
             "temperature": 2.0 if judged else None,
             "fitted_on": "160 images that were kept from the training" if judged else None,
@@ -137,7 +145,9 @@ def _judged(labels: Any, p: Any, raw: Any, classes: Sequence[str], groups: Any, 
             else None,
             "reliability": {"bins": top(p), "uncalibrated_bins": top(raw) if judged else None},
             "per_class": {
-                name: {"bins": calibration.reliability(p[:, k], labels == k, groups)} for k, name in enumerate(classes) if (labels == k).any()
+                name: {"bins": calibration.reliability(p[:, k], labels == k, groups)}
+                for k, name in enumerate(classes)
+                if (labels == k).any()
             },
         },
         "operating_points": _points(labels, p, classes, groups) if judged else [],
