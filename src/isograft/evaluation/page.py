@@ -1,4 +1,4 @@
-"""What `evaluate` writes for people: the report."""
+"""What `evaluate` writes for people: the report, and a reporting checklist."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from isograft._version import __version__
+from isograft.data.manifest import SCHEMA
 from isograft.data.places import short_name
 from isograft.evaluation.tested import Tested
 from isograft.settings import EvaluateSettings
@@ -22,9 +23,11 @@ def report_files(tested: Tested, metrics: dict[str, Any], settings: EvaluateSett
         settings: What was asked.
     """
     from isograft.lineage import lineage_text
+    from isograft.report.checklist import checklist
     from isograft.report.evaluation import Evaluated, evaluation_page
 
     frame = tested.data.manifest.frame
+    columns = [name for name in frame.columns if name not in SCHEMA]
     words = {*tested.classes, *frame["source"].drop_nulls().unique()}
     record = {
         "model": short_name(tested.model.folder),
@@ -49,8 +52,10 @@ def report_files(tested: Tested, metrics: dict[str, Any], settings: EvaluateSett
         own_split=tested.data.own_split,
         synthetic=any("synthetic" in str(word).lower() for word in words),
         left_out=tested.data.left_out,
+        passport=tested.model.passport,
+        columns=columns,
     )
-    return {"report.html": evaluation_page(shown)}
+    return {"report.html": evaluation_page(shown), "checklist.md": checklist(metrics, tested.model.passport, columns)}
 
 
 def _history(path: Path) -> dict[str, Sequence[Any]] | None:

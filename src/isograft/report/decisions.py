@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 SCORES = {"brier": "Brier score", "log_loss": "log loss", "ece": "expected calibration error"}
 SETS = {
-    "lac_per_class": "a promise within each class (what predict writes)",
-    "lac": "smallest sets",
-    "aps": "sets that adapt to the image",
+    "lac_per_class": ("by class", "predict writes these"),
+    "lac": ("smallest", "one promise for all"),
+    "aps": ("adaptive", "larger for hard images"),
 }
 MOST_PANELS = 6
 _MOST_POINTS = 8
@@ -119,7 +119,7 @@ def abstention(tested: Evaluated) -> dict[str, Any]:
     return {
         "text": text,
         "promised": (sets or {}).get("coverage"),
-        "sets": [(SETS.get(name, name), methods[name]) for name in dict.fromkeys([*SETS, *methods]) if name in methods],
+        "sets": [(*SETS.get(name, (name, "")), methods[name]) for name in dict.fromkeys([*SETS, *methods]) if name in methods],
         "classes": list(tested.classes) if methods else [],
         "figure": risk_coverage_figure(curve) if curve else None,
     }

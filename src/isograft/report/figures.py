@@ -77,7 +77,11 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     canvas, axes = new_canvas(side if told_in_cells else side + 0.8, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [short_name(name, 18) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=35 if len(names) > 2 else 0, ha="right" if len(names) > 2 else "center")
+    if len(set(names)) < len(names):
+        names = [short_name(name, 34) for name in classes]
+    axes.tick_params(labelsize=11 if len(classes) <= 16 else 8)
+    turned = 0 if len(names) <= 2 else 35 if len(names) <= 16 else 90
+    axes.set_xticks(range(len(names)), names, rotation=turned, ha="right" if turned == 35 else "center")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)

@@ -76,4 +76,5 @@ def _environment() -> Environment:
     environment.filters["p_value"] = p_value
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["md"] = markdown
+    environment.filters["bibtex"] = lambda value: re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^`]", " ", str(value)))
     return environment
