@@ -16,6 +16,7 @@ Intervals = Callable[[Ints, Floats, Sequence[str], npt.NDArray[Any]], dict[str, 
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_roc_auc", "brier")
 MOST_VALUES = 20
+_MOST_NUMBERS = 6
 NOT_STATED = "not stated"
 _DECADES = 10
 _MOST_RANGES = 12
@@ -32,7 +33,8 @@ def subgroups(
         classes: K class names.
         groups: (N,) patient or lesion of each image.
         columns: Name to N values each; text, truth values or numbers, None where not stated. A column with 2 to 20 values counts as it
-            is, further ones of numbers in ranges of a round width; columns with more values (names, dates) are left out.
+            is; more than six numbers are put in ranges of a round width. Left out are columns with more values (names, dates) and those
+            that say no more than the label.
         intervals: Gives the intervals of figures, as `isograft.assess.intervals.intervals`.
 
     Returns:
@@ -42,7 +44,7 @@ def subgroups(
     found = []
     for name, values in columns.items():
         parts = _parts(values)
-        if parts is None:
+        if parts is None or _tells_the_label(parts, labels):
             continue
         order = list(dict.fromkeys(sorted((part for part in parts if part != NOT_STATED), key=_natural)))
         for part in [*order, *([NOT_STATED] if NOT_STATED in parts else [])]:
@@ -77,17 +79,27 @@ def _parts(values: Sequence[Any]) -> list[str] | None:
     distinct = set(map(str, stated))
     if len(distinct) < 2:
         return None
-    if len(distinct) <= MOST_VALUES:
-        return [NOT_STATED if _empty(value) else _text(value) for value in values]
+    numbers = _numbers(values) if len(distinct) > _MOST_NUMBERS else None
+    if numbers is None:
+        return [NOT_STATED if _empty(value) else _text(value) for value in values] if len(distinct) <= MOST_VALUES else None
+    known = np.array([number for number in numbers if number is not None])
+    width = _width(float(np.ptp(known)))
+    return [NOT_STATED if number is None else _range(float(np.floor(number / width) * width), width) for number in numbers]
+
+
+def _numbers(values: Sequence[Any]) -> list[float | None] | None:
+    """The values as finite numbers, None where not stated; None altogether where one is no number."""
     try:
         numbers = [None if _empty(value) else float(value) for value in values]
     except (TypeError, ValueError):
         return None
-    known = np.array([number for number in numbers if number is not None])
-    if not np.isfinite(known).all():
-        return None
-    width = _width(float(np.ptp(known)))
-    return [NOT_STATED if number is None else _range(float(np.floor(number / width) * width), width) for number in numbers]
+    return numbers if all(number is None or np.isfinite(number) for number in numbers) else None
+
+
+def _tells_the_label(parts: Sequence[str], labels: Ints) -> bool:
+    """Whether every part has images of one class only, and every class is in one part: the column is the label under another name."""
+    pairs = {(part, int(label)) for part, label in zip(parts, labels, strict=True) if part != NOT_STATED}
+    return len(pairs) == len({part for part, _ in pairs}) == len({label for _, label in pairs})
 
 
 def _width(spread: float) -> float:
