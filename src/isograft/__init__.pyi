@@ -256,9 +256,6 @@ def predict(
     input: str | Path | Manifest,
     *,
     out: str | Path,
-    path_column: str | None = None,
-    where: str | None = None,
-    threads: int | None = None,
     pool_by: str | None = None,
     top_k: int | None = None,
     tile_size: int = 256,
@@ -267,6 +264,9 @@ def predict(
     slide_resolution: float | None = None,
     window: str | None = None,
     hash_key: str | Path | None = None,
+    path_column: str | None = None,
+    where: str | None = None,
+    threads: int | None = None,
 ) -> DataFrame:
     """Classify images: one row per input, whatever its state.
 
@@ -274,9 +274,6 @@ def predict(
         model: The model folder.
         input: An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.
         out: The table to write, ending in .csv or .parquet.
-        path_column: Column naming the file, when INPUT is a CSV [default: found].
-        where: Use only rows for which this holds, for example "sex == 'female'".
-        threads: Threads for decoding [default: one per core].
         pool_by: One answer for all images with one value of this column, for example file or group.
         top_k: With --pool-by: per class, average the K images most sure of it [default: all].
         tile_size: Slides: side of a tile in pixels.
@@ -285,6 +282,55 @@ def predict(
         slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
         window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
         hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
+        path_column: Column naming the file, when INPUT is a CSV [default: found].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        threads: Threads for decoding [default: one per core].
+
+    Returns:
+        The table written: one row per input.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def explain(
+    model: str | Path | Model,
+    input: str | Path | Manifest,
+    *,
+    out: str | Path,
+    method: Literal["auto", "grad-cam", "rollout", "occlusion", "integrated-gradients"] = "auto",
+    target: str | None = None,
+    similar: int = 6,
+    features: bool = False,
+    tile_size: int = 256,
+    microns_per_pixel: float = 0.5,
+    tissue: float = 0.5,
+    slide_resolution: float | None = None,
+    window: str | None = None,
+    hash_key: str | Path | None = None,
+    path_column: str | None = None,
+    where: str | None = None,
+    threads: int | None = None,
+) -> DataFrame:
+    """Show where in an image a classifier finds what speaks for a class, and which training images look alike to it.
+
+    Args:
+        model: The model folder.
+        input: An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.
+        out: The folder to write: explain.html, explain.csv, and a picture and an array per image.
+        method: How the heatmap is made; auto chooses by the network, and says why.
+        target: The class to explain [default: the predicted one].
+        similar: Labeled training images to show that are most alike to the model; 0 for none.
+        features: Show the first filters and the feature maps of a convolutional network, too.
+        tile_size: Slides: side of a tile in pixels.
+        microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
+        tissue: Slides: least share of tissue in a tile.
+        slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
+        window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
+        hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
+        path_column: Column naming the file, when INPUT is a CSV [default: found].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        threads: Threads for decoding [default: one per core].
 
     Returns:
         The table written: one row per input.
