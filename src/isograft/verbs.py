@@ -139,9 +139,7 @@ VERBS: dict[str, Verb] = {
         Verb("finetune", s.FinetuneSettings, "isograft.train.finetune:finetune", "isograft.model:Model", "The classifier written."),
         Verb("evaluate", s.EvaluateSettings, "isograft.evaluate:evaluate", "builtins:dict[str, Any]", "The metrics, as in metrics.json."),
         Verb("predict", s.PredictSettings, "isograft.predict:predict", "polars:DataFrame", "The table written: one row per input."),
-        Verb(
-            "explain", s.ExplainSettings, "isograft.explain.explain:explain", "polars:DataFrame", "The table written: one row per input."
-        ),
+        Verb("explain", s.ExplainSettings, "isograft.explain.explain:explain", "polars:DataFrame", "The table written: one row per input."),
         Verb("study", s.StudySettings, "isograft.study.study:study", "builtins:dict[str, Any]", "The summary, as in summary.json."),
         Verb(
             "fetch",

@@ -41,6 +41,7 @@ class Explainer:
         method: `auto`, or a key of `METHODS`.
 
     Attributes:
+        preprocess: The preprocessing.
         method: The method used, a key of `METHODS`.
         reason: Why this one, and where it looks.
 
@@ -51,7 +52,7 @@ class Explainer:
     def __init__(self, network: nn.Module, preprocess: Preprocess, method: str = "auto") -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.to(self._device).eval()
-        self._preprocess = preprocess
+        self.preprocess = preprocess
         members = getattr(network, "members", None)
         self._members: list[nn.Module] = [self._network] if members is None else list(members)
         ways = None
@@ -75,7 +76,7 @@ class Explainer:
             target: The class, its place among the scores.
         """
         with repeatable_kernels():
-            images = self._preprocess.normalise(torch.from_numpy(np.ascontiguousarray(pixels))[None].to(self._device)).contiguous()
+            images = self.preprocess.normalise(torch.from_numpy(np.ascontiguousarray(pixels))[None].to(self._device)).contiguous()
             with torch.no_grad():
                 log_odds = float(LogOdds(self._network)(images)[0, target])
             made = [attribute(images, target) for attribute in self._attributions]
@@ -87,14 +88,13 @@ class Explainer:
         for method in ("grad-cam", "rollout"):
             if (ways := self._ways(method)) is not None:
                 return method, ways
-        ways = self._ways("occlusion")
-        assert ways is not None
-        reason = "the network has neither feature maps that say where something is nor attention that can be followed; " + ways[0].reason
-        return "occlusion", [_Way(way.attribute, reason) for way in ways]
+        ways = self._ways("occlusion") or []
+        told = "the network has neither feature maps that say where something is nor attention that can be followed; "
+        return "occlusion", [_Way(way.attribute, told + way.reason) for way in ways]
 
     def _ways(self, method: str) -> list[_Way] | None:
         """The method for every member, or None when one does not fit."""
-        found = [_fit(member, method, self._preprocess.image_size) for member in self._members]
+        found = [_fit(member, method, self.preprocess.image_size) for member in self._members]
         return None if any(one is None for one in found) else [one for one in found if one is not None]
 
 
@@ -121,7 +121,9 @@ def _fit(network: nn.Module, method: str, side: int) -> _Way | None:
         if layer is None:
             return None
         rows, columns = layer.cells
-        return _Way(lambda x, k: (grad_cam(layer, x, k), ""), f"a network with feature maps, seen at {layer.name} of {rows} x {columns} cells")
+        return _Way(
+            lambda x, k: (grad_cam(layer, x, k), ""), f"a network with feature maps, seen at {layer.name} of {rows} x {columns} cells"
+        )
     if method == "rollout":
         tokens = find_token_layers(network, side)
         if tokens is None:

@@ -127,7 +127,7 @@ def _candidates(network: nn.Module, side: int) -> Iterator[MapLayer]:
 def stage_modules(backbone: nn.Module) -> dict[str, nn.Module]:
     """The stages of a convolutional network, in order, by the names timm lists them under."""
     listed = getattr(backbone, "feature_info", None)
-    names = [entry.get("module") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    names = [str(entry.get("module")) for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     known = dict(backbone.named_modules())
     return {name: known[name] for name in names if name in known}
 

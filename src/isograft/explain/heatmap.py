@@ -34,32 +34,40 @@ METHODS: dict[str, Method] = {
         "Grad-CAM",
         False,
         "arbitrary units",
-        "The features of a late layer of the network that raise the class are added up where they lie: bright places hold what speaks for the class.",
-        "It is as coarse as that layer's map, shows nothing of what speaks against the class, and a bright place says neither which property counts nor how much.",
+        "The features of a late layer of the network that raise the class are added up where they lie: bright places hold what "
+        "speaks for the class.",
+        "It is as coarse as that layer's map, shows nothing of what speaks against the class, and a bright place says neither which "
+        "property counts nor how much.",
         "Selvaraju et al., ICCV 2017, equations 1 and 2",
     ),
     "rollout": Method(
         "Gradient-weighted attention rollout",
         False,
         "arbitrary units",
-        "It follows, layer by layer, which patches of the image the network's answer draws on, counting only attention that raises the class.",
-        "It is as coarse as the patches, follows attention only and not the other layers, and shows nothing of what speaks against the class.",
+        "It follows, layer by layer, which patches of the image the network's answer draws on, counting only attention that raises "
+        "the class.",
+        "It is as coarse as the patches, follows attention only and not the other layers, and shows nothing of what speaks against "
+        "the class.",
         "Chefer et al., ICCV 2021, equations 5 and 6",
     ),
     "occlusion": Method(
         "Occlusion",
         True,
         "fall of the log-odds",
-        "A window of the image is blurred, place by place: a place is bright where hiding it makes the class less probable, dark where it makes it more probable.",
-        "A finding larger than the window, or one shown twice, may stay unseen since the rest of it still speaks; what a blur does not hide, such as the overall colour, is not judged.",
+        "A window of the image is blurred, place by place: a place is orange where hiding it makes the class less probable, violet where "
+        "it makes it more probable.",
+        "A finding larger than the window, or one shown twice, may stay unseen since the rest of it still speaks; what a blur does not "
+        "hide, such as the overall colour, is not judged.",
         "Zeiler and Fergus, ECCV 2014, section 4.2",
     ),
     "integrated-gradients": Method(
         "Integrated gradients",
         True,
         "share of the log-odds",
-        "The image is faded in from a blurred copy of itself, and every change of the answer on the way is credited to the pixels that caused it.",
-        "Only differences from the blurred copy are credited, so the overall colour is not; edges attract credit, and single pixels mean little.",
+        "The image is faded in from a blurred copy of itself, and every change of the answer on the way is credited to the pixels that "
+        "caused it: orange for the class, violet against it.",
+        "Only differences from the blurred copy are credited, so the overall colour is not; edges attract credit, and single pixels "
+        "mean little.",
         "Sundararajan et al., ICML 2017, equation 1",
     ),
 }
@@ -70,9 +78,10 @@ class Heatmap:
     """Where in an image a network finds what speaks for a class.
 
     Attributes:
-        values: float32 (S, S) over the network's square, row 0 at the top. Larger speaks more for the class. `grad-cam` and `rollout`: at least 0,
-            no unit, only to be compared within one map. `occlusion` and `integrated-gradients`: log-odds (nats), negative where it speaks against
-            the class; those of integrated gradients sum to the log-odds of the image less those of the blurred image.
+        values: float32 (S, S) over the network's square, row 0 at the top. Larger speaks more for the class. `grad-cam` and `rollout`:
+            at least 0, no unit, only to be compared within one map. `occlusion` and `integrated-gradients`: log-odds (nats), negative
+            where it speaks against the class; those of integrated gradients sum to the log-odds of the image less those of the blurred
+            image.
         method: Key of `METHODS`.
         target: Which class, its place among the scores.
         log_odds: log(p / (1 - p)) of the class for this image, that is its score less the log-sum-exp of the other scores.

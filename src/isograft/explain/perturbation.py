@@ -45,7 +45,8 @@ def occlusion(network: nn.Module, images: Tensor, target: int) -> Tensor:
             target=target,
             perturbations_per_eval=_AT_A_TIME,
         )
-    return falls[0, 0]
+    fall: Tensor = falls[0, 0]
+    return fall
 
 
 def integrated_gradients(network: nn.Module, images: Tensor, target: int) -> tuple[Tensor, str]:
@@ -72,5 +73,5 @@ def integrated_gradients(network: nn.Module, images: Tensor, target: int) -> tup
         if abs(missing) <= MISSING * max(1.0, abs(difference)):
             break
     else:
-        note = f"the shares of the pixels add up to {difference + missing:.2f}, not to the {difference:.2f} they explain: read the map with care"
+        note = f"the shares of the pixels add up to {difference + missing:.2f}, not to the {difference:.2f} they explain"
     return shares[0].sum(dim=0), note

@@ -47,9 +47,7 @@ def find_token_layers(network: nn.Module, side: int) -> TokenLayers | None:
         side: Side S of its input in pixels.
     """
     backbone, _ = parts(network)
-    layers = [
-        one for one in backbone.modules() if isinstance(getattr(one, "fused_attn", None), bool) and hasattr(one, "attn_drop")
-    ]
+    layers = [one for one in backbone.modules() if isinstance(getattr(one, "fused_attn", None), bool) and hasattr(one, "attn_drop")]
     grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
     pooling = getattr(backbone, "global_pool", None)
     if not layers or grid is None or pooling not in ("token", "avg"):
@@ -97,7 +95,7 @@ def _seen_attention(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
         maps.append(output)
 
     fused = [bool(layer.fused_attn) for layer in layers]
-    hooks = [layer.attn_drop.register_forward_hook(keep) for layer in layers]  # type: ignore[union-attr, operator]
+    hooks = [layer.attn_drop.register_forward_hook(keep) for layer in layers]  # type: ignore[union-attr]
     try:
         for layer in layers:
             setattr(layer, "fused_attn", False)  # noqa: B010
