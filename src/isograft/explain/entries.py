@@ -44,7 +44,7 @@ class Entry:
         image: The image.
         overlay: The map over it.
         ends: What stands at the ends of the legend.
-        place: Where the largest value is, in words; empty for an empty map.
+        place: Where the largest value is, in words; empty when nothing speaks for the class.
         note: What weakens the map.
         files: Names of the picture and the array.
         cases: Similar cases with their picture, None where it cannot be found.
@@ -138,7 +138,7 @@ class Gallery:
         heatmap = written.heatmap
         answer, target = int(row.argmax()), self._classes[heatmap.target]
         place = where(heatmap)
-        told = f"speaks most for {target} {place}" if place else "is empty"
+        told = f"speaks most for {target} {place}" if place else f"shows nothing that speaks for {target}"
         return Entry(
             name=uri,
             predicted=self._classes[answer],

@@ -98,7 +98,7 @@ def feature_sheet(maps: dict[str, npt.NDArray[np.float32]]) -> bytes:
         for box in grid[row]:
             box.set_axis_off()
         for box, (title, values) in zip(grid[row], shown, strict=False):
-            box.imshow(values, cmap="cividis", interpolation="none")
+            box.imshow(values, cmap="viridis", interpolation="none")
             box.set_title(title, fontsize=7, pad=2)
         label = f"{name}\n{stack.shape[0]} maps\n{stack.shape[1]} x {stack.shape[2]}"
         grid[row][0].text(-0.1, 0.5, label, transform=grid[row][0].transAxes, ha="right", va="center", fontsize=8)

@@ -87,9 +87,10 @@ class HeatmapFolder:
 
 
 def safe_name(uri: str) -> str:
-    """Letters, digits, points, dashes and lines of a uri's last part, at most 60; never empty, never only points."""
+    """Letters, digits, points, dashes and lines of a uri's last part without its ending, at most 60; never empty, never only points."""
     path, _, part = uri.partition("#")
     last = path.rstrip("/").rpartition("/")[2]
+    last = re.sub(r"\.[A-Za-z]{3,5}$", "", last)
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{last}_{part}" if part else last)[:_LONGEST].strip("._-")
     return plain or "image"
 

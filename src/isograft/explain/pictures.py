@@ -1,8 +1,8 @@
 """Heatmaps for the eye: colours over the image, a legend, and the sheet of both that is written as a file.
 
-Colour scales: `cividis` (Nunez, Anderton and Renslow, PLoS ONE 2018), even in lightness and alike to people with and without a
-colour-vision deficiency; for maps with a sign orange and violet (`PuOr`, ColorBrewer), equally light on both sides of a pale zero.
-The image below is grey, so that no colour of its own is taken for one of the map.
+Colour scales: `viridis`, even in lightness, readable with a colour-vision deficiency and in grey print (`cividis` was tried: over
+a grey image its band of strong blue near zero looks like an outline); for maps with a sign orange and violet (`PuOr`, ColorBrewer),
+equally light on both sides of a pale zero. The image below is grey, so that no colour of its own is taken for one of the map.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def colours(shares: npt.NDArray[np.float32], signed: bool) -> npt.NDArray[np.flo
     """Colours of values that were divided by the largest: float (...) in [0, 1], or [-1, 1] when signed, to RGB (..., 3) in [0, 1]."""
     import matplotlib as mpl
 
-    scale = mpl.colormaps["PuOr_r" if signed else "cividis"]
+    scale = mpl.colormaps["PuOr_r" if signed else "viridis"]
     painted: npt.NDArray[np.float64] = scale((shares + 1) / 2 if signed else shares)[..., :3]
     return painted
 
@@ -72,13 +72,13 @@ def legend(signed: bool) -> Picture:
     """The colour scale as a strip, lowest on the left."""
     strip = np.linspace(-1 if signed else 0, 1, 256, dtype=np.float32)[None].repeat(16, axis=0)
     pixels = np.rint(255 * colours(strip, signed)).astype(np.uint8)
-    ends = "violet (against the class), pale (neither), orange (for the class)" if signed else "dark blue (nothing) to yellow (most)"
+    ends = "violet (against the class), pale (neither), orange (for the class)" if signed else "dark violet (nothing) to yellow (most)"
     return png_picture(pixels, f"Colour scale from {ends}.")
 
 
 def ends(shown: Shown, signed: bool) -> tuple[str, str]:
     """What stands at the two ends of the legend: the values there."""
-    return (f"{-shown.largest:.3g}" if signed else "0", f"{shown.largest:.3g}")
+    return (f"−{shown.largest:.3g}" if signed else "0", f"{shown.largest:.3g}")
 
 
 def sheet(shown: Shown, heatmap: Heatmap, title: str) -> bytes:
@@ -100,7 +100,7 @@ def sheet(shown: Shown, heatmap: Heatmap, title: str) -> bytes:
         axes[place].set_title(name, fontsize=10)
         axes[place].set_axis_off()
     top = shown.largest or 1.0
-    scale = cm.ScalarMappable(Normalize(-top if about.signed else 0, top), "PuOr_r" if about.signed else "cividis")
+    scale = cm.ScalarMappable(Normalize(-top if about.signed else 0, top), "PuOr_r" if about.signed else "viridis")
     bar = canvas.colorbar(scale, ax=axes, fraction=0.05, label=f"speaks for the class ({about.unit})")
     bar.ax.tick_params(labelsize=8)
     bar.ax.yaxis.label.set_fontsize(8)
@@ -124,9 +124,9 @@ def png_picture(pixels: Image, alt: str) -> Picture:
 
 
 def where(heatmap: Heatmap) -> str:
-    """The place of the largest value in words, for those who do not see the picture; empty for an empty map."""
+    """The place of the largest value in words, for those who do not see the picture; empty when nothing speaks for the class."""
     values = _smooth(heatmap)
-    if not np.abs(values).max() > 0:
+    if not values.max() > 0:
         return ""
     row, column = np.unravel_index(int(values.argmax()), values.shape)
     vertical = ("top", "middle", "bottom")[min(2, 3 * int(row) // values.shape[0])]
