@@ -73,7 +73,7 @@ def main() -> int:
             found = covered(kind, patients, args.worlds)
             everything[f"{kind}, {patients} patients"] = found
             print(
-                f"{kind}, {patients} patients, {args.worlds} worlds: coverage over patients (over images), mean width, share of worlds with one"
+                f"{kind}, {patients} patients, {args.worlds} worlds: coverage over patients (over images), width, share given"
             )
             for name, one in found.items():
                 if one["patients"] is not None:
