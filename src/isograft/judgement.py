@@ -139,8 +139,8 @@ class Judgement:
         }
         for point in self.points:
             if point.by_hand:
-                scores, known = p[:, self.classes.index(point.of)], point.threshold is not None
-                columns[point.name] = (pl.Boolean, (scores >= point.threshold).tolist() if known else None)
+                scores = p[:, self.classes.index(point.of)]
+                columns[point.name] = (pl.Boolean, None if point.threshold is None else (scores >= point.threshold).tolist())
         return columns
 
 
@@ -170,7 +170,7 @@ def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], cov
         threshold = choose_threshold(scores, positive, one.measure, one.at_least)
         if threshold is None and not one.by_hand:
             continue
-        reached = {"images": found, "positives": int(positive.sum())}
+        reached: dict[str, float | None] = {"images": found, "positives": int(positive.sum())}
         reached |= {} if threshold is None else _shares(counts_at(scores, positive, threshold))
         chosen.append(
             {"name": one.name, "of": one.of, "rule": one.rule, "threshold": threshold, "by_hand": one.by_hand, "held_out": reached}

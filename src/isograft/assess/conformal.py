@@ -1,9 +1,15 @@
 """Sets of classes that hold the true one as often as promised, and what it costs to answer only when sure.
 
 Split-conformal prediction: on images the model was not trained on, each class gets a score of how badly it fits; a set takes all classes
-whose score is at most a quantile of the scores of the true classes. If new patients are drawn like those, a random image of a new patient
-has its class in the set with at least the wanted probability, whatever the model (Vovk 2005; for several images per patient Lee, Barber
-and Willett 2023, arXiv:2306.06342: each patient counts once, whatever the number of images).
+whose score is at most a quantile of the scores of the true classes. If new images are drawn like those (same clinics, cameras,
+case mix), they have their class in the set with at least the wanted probability, whatever the model (Vovk 2005). That is an average
+over images: no promise for one patient, for another clinic, or, unless fitted per class, for one class.
+
+Images of one patient are alike, so n images of G patients are worth less than n. Every image counts once, as in a test, but the allowance
+for what is to come is a patient of average size, not one image. For patients with equally many images this is hierarchical conformal
+prediction (Lee, Barber and Willett 2023, arXiv:2306.06342), whose promise holds whatever the images of a patient have in common. With
+unequal numbers that method counts every patient once; where patients with many images are the harder ones, it covers too few images
+(docs/explanation/decisions.md).
 """
 
 from __future__ import annotations
@@ -145,17 +151,18 @@ def risk_coverage(labels: Ints, p: Floats) -> dict[str, Any]:
 
 
 def _quantile(values: Floats, groups: npt.NDArray[Any], coverage: float) -> float:
-    """The smallest value that, with each of G groups weighing 1 / (G + 1) and a further one at infinity, has the wanted mass below it."""
+    """The k-th smallest of n scores, k = ceil((n + n / G) coverage) for G groups; infinite where k is more than n.
+
+    A new image comes with a new group, which weighs as much as an average one of the G, and whose scores may be of any size.
+    """
     if len(values) == 0:
         return float("inf")
-    _, owner, sizes = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    order = np.argsort(values, kind="stable")
-    mass = np.cumsum((1 / sizes[owner])[order]) / (len(sizes) + 1)
-    place = int(np.searchsorted(mass, coverage - 1e-12))
-    return float(values[order[place]]) if place < len(values) else float("inf")
+    allowance = len(values) / len(np.unique(groups.astype(str)))
+    rank = max(1, int(np.ceil((len(values) + allowance) * coverage - 1e-9)))
+    return float(np.partition(values, rank - 1)[rank - 1]) if rank <= len(values) else float("inf")
 
 
 def _drawn(ids: Sequence[str]) -> Floats:
     """A number in [0, 1) for each id, the same for the same id: float64 (N,)."""
     digests = [hashlib.sha256(f"aps {key}".encode()).digest()[:8] for key in ids]
-    return np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests], dtype=np.float64)
+    return np.array([(int.from_bytes(digest, "big") >> 11) * 2.0**-53 for digest in digests], dtype=np.float64)

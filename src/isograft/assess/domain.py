@@ -1,7 +1,9 @@
 """Whether an image is like those a model was made for: its distance, as the model sees it, to the labeled images of the training.
 
 The distance is the cosine distance to the k-th nearest embedding of the training (Sun et al. 2022, arXiv:2204.06507). On real images it
-told other kinds of photographs from dermoscopy better than Mahalanobis distances did (docs/explanation/decisions.md).
+told other kinds of photographs from dermoscopy better than Mahalanobis distances did, but for a network that was trained from scratch. Not
+the nearest but the fifth: so an image of another kind that slipped into the training does not make its like look familiar
+(docs/explanation/decisions.md).
 """
 
 from __future__ import annotations
@@ -65,9 +67,8 @@ def fit_domain(apart: Sequence[tuple[Embeddings, Embeddings]], flagged: float = 
 
     Args:
         apart: Pairs of embeddings float32 (T, D) a network was trained on and (N, D) of images like them it was not.
-        flagged: Share of images like these that may be flagged. Of fewer than 1 / flagged images the farthest sets the threshold: then a
-        larger
-            share of new ones is flagged, about 1 / (images + 1).
+        flagged: Share of images like these that may be flagged. Of fewer than 1 / flagged images the farthest sets the threshold; then a
+            larger share of new ones is flagged, about 1 / (images + 1).
     """
     neighbours = min(NEIGHBOURS, *(len(trained) for trained, _ in apart))
     held = np.sort(np.concatenate([distances(trained, embeddings, neighbours) for trained, embeddings in apart]))

@@ -20,7 +20,8 @@ Measure = Literal["sensitivity", "specificity"]
 SENSITIVITY: Measure = "sensitivity"
 SPECIFICITY: Measure = "specificity"
 USUAL = 0.95
-_TEXT = re.compile(r"\s*(?P<name>[^:]+?)\s*:\s*(?P<of>.+?)\s+(?P<measure>sensitivity|specificity)\s*(?:>=|≥)\s*(?P<value>[0-9.]+)\s*%?\s*")
+_NO_IMAGE = float(np.nextafter(1.0, 2.0))  # no probability reaches it
+_TEXT = re.compile(r"\s*(?P<name>[^:]+?)\s*:\s*(?P<of>.+?)\s+(?P<measure>sensitivity|specificity)\s*(?:>=|≥)\s*(?P<value>[0-9.]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,22 @@ def parse_point(text: str, classes: Sequence[str]) -> Wanted:
 def wanted_points(texts: Sequence[str], classes: Sequence[str]) -> list[Wanted]:
     """The points asked for, then for every class one to rule it out and one to rule it in.
 
+    Of two classes, too, each gets both, although ruling out one is ruling in the other, at thresholds that sum to 1: nothing in the data
+    says which of the two is the finding.
+
     Raises:
         IsograftError: A text cannot be read, or a name comes twice.
     """
     asked = [parse_point(text, classes) for text in texts]
-    names = [one.name for one in asked]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise IsograftError(f"--operating-point gives the name '{twice[0]}' twice; name each point differently")
     usual = [
         Wanted(f"{words} {name}", name, measure, USUAL, by_hand=False)
         for name in classes
         for words, measure in (("rule out", SENSITIVITY), ("rule in", SPECIFICITY))
     ]
+    names, taken = [one.name for one in asked], {one.name for one in usual}
+    if twice := [name for name in names if names.count(name) > 1 or name in taken]:
+        why = "is the name of a point that every model has" if twice[0] in taken else "comes twice"
+        raise IsograftError(f"--operating-point: the name '{twice[0]}' {why}; name each point differently")
     return asked + usual
 
 
@@ -98,20 +103,24 @@ def choose_threshold(scores: Floats, positive: Mask, measure: Measure, at_least:
         at_least: Its least value, in (0, 1].
 
     Returns:
-        The threshold, in [0, 1] for probabilities; None without images of the kind that the measure is about.
+        The threshold, in [0, 1] for probabilities, or the number above 1 where only that reaches the specificity; None without images of
+        the kind that the measure is about.
     """
     about = np.sort(scores[positive] if measure == "sensitivity" else scores[~positive])
     if not len(about):
         return None
-    needed = int(np.ceil(at_least * len(about) - 1e-9))
-    every = np.unique(scores)
+    needed = max(1, int(np.ceil(at_least * len(about) - 1e-9)))
     if measure == "sensitivity":
         strictest = about[len(about) - needed]  # the lowest score that must still count as positive
-        place = int(np.searchsorted(every, strictest))
-        return float((every[place - 1] + strictest) / 2) if place else float(strictest / 2)
-    highest = about[needed - 1]  # the highest score that must count as negative
-    place = int(np.searchsorted(every, highest))
-    return float((highest + every[place + 1]) / 2) if place + 1 < len(every) else float((highest + 1) / 2)
+        return _between(float(scores[scores < strictest].max(initial=0.0)), float(strictest))
+    highest = float(about[needed - 1])  # the highest score that must count as negative
+    return _NO_IMAGE if highest >= 1 else _between(highest, float(scores[scores > highest].min(initial=1.0)))
+
+
+def _between(low: float, high: float) -> float:
+    """Midway, and above `low` even where floating point has nothing between the two."""
+    middle = (low + high) / 2
+    return middle if middle > low else high
 
 
 def counts_at(scores: Floats, positive: Mask, threshold: float) -> dict[str, int]:

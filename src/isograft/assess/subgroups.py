@@ -17,6 +17,7 @@ Intervals = Callable[[Ints, Floats, Sequence[str], npt.NDArray[Any]], dict[str, 
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_roc_auc", "brier")
 MOST_VALUES = 20
+_MOST_NUMBERS = 6
 NOT_STATED = "not stated"
 _DECADES = 10
 _MOST_RANGES = 12
@@ -105,13 +106,13 @@ def _parts(name: str, values: Sequence[Any], groups: npt.NDArray[Any]) -> list[s
     distinct = set(words) - {NOT_STATED}
     if len(distinct) < 2:
         return "it states fewer than two values"
-    if len(distinct) <= MOST_VALUES:
+    numeric = len(distinct) > _MOST_NUMBERS and all(_is_number(word) for word in distinct)
+    if len(distinct) <= MOST_VALUES and not numeric:
         owners = [len({*groups[[word == value for word in words]].tolist()}) for value in distinct]
         return "most of its values belong to one group only, so it names patients or lesions" if np.median(owners) < 2 else words
-    try:
-        numbers = np.array([np.nan if word == NOT_STATED else float(word) for word in words])
-    except ValueError:
+    if not numeric:
         return f"it has more than {MOST_VALUES} values, and they are no numbers"
+    numbers = np.array([np.nan if word == NOT_STATED else float(word) for word in words])
     known = numbers[~np.isnan(numbers)]
     if not np.isfinite(known).all() or np.ptp(known) == 0:
         return "its numbers make no ranges"
@@ -119,6 +120,14 @@ def _parts(name: str, values: Sequence[Any], groups: npt.NDArray[Any]) -> list[s
         return "it has a whole number of its own for every group, so it names patients or lesions"
     width = _width(float(np.ptp(known)))
     return [NOT_STATED if np.isnan(number) else _range(float(np.floor(number / width + _ROUNDING)), width) for number in numbers]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_label(parts: Sequence[str], labels: Ints) -> bool:

@@ -116,7 +116,7 @@ def _sets(tested: Tested) -> dict[str, Any] | None:
         else:
             hits = np.bincount(drawn.owner, weights=right)
             samples, left_out = ((w @ hits) / (w @ size) for w in (drawn.bootstrap(2000, 0), drawn.jackknife()))
-            interval = bca(found["covered"], samples, left_out)
+            interval = bca(found["covered"], samples, left_out, len(drawn.stratum) - len(np.unique(drawn.stratum)))
         methods[name] = found | {"interval": interval}
     return {"coverage": next(iter(rules.values())).coverage, "methods": methods}
 
