@@ -17,9 +17,10 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 from tests.unit.data.test_look import lesion
-from tests.unit.report.made_up import SKIN
+from tests.unit.report.made_up import SKIN, made_up
 
 import isograft
+from isograft.report.evaluation import evaluation_page
 from isograft.study.report import write_report
 
 PAGES = ("report.html", "evaluation-pretrained/report.html")
@@ -126,8 +127,21 @@ def explained(demo: tuple[Path, pl.DataFrame], tmp_path_factory: pytest.TempPath
     return root / "out" / "explain.html"
 
 
-@pytest.fixture(params=[*PAGES, *MADE])
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of made-up evaluations, with everything that metrics.json can hold and with next to nothing."""
+    folder, pages = tmp_path_factory.mktemp("evaluations"), {}
+    for number, (name, (classes, images, more)) in enumerate(EVALUATIONS.items()):
+        pages[name] = folder / f"{number}.html"
+        pages[name].write_text(evaluation_page(made_up(folder, classes, images, resamples=100, **more)), encoding="utf-8")
+    return pages
+
+
+@pytest.fixture(params=[*PAGES, *MADE, *EVALUATIONS])
 def path(request: pytest.FixtureRequest) -> Path:
+    if request.param in EVALUATIONS:
+        pages: dict[str, Path] = request.getfixturevalue("evaluations")
+        return pages[request.param]
     if request.param in MADE:
         made: Path = request.getfixturevalue(MADE[request.param])
         return made
