@@ -1,7 +1,7 @@
 """Isograft: same-domain transfer learning for medical images with few labels.
 
 Every verb of the command line is a function here, with the same names and arguments:
-`isograft.fetch`, `ingest`, `audit`, `pretrain`, `finetune`, `evaluate`, `predict`, `study`, `show` and `demo`.
+`isograft.fetch`, `ingest`, `audit`, `pretrain`, `finetune`, `evaluate`, `predict`, `explain`, `study`, `show` and `demo`.
 """
 
 from __future__ import annotations

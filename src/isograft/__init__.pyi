@@ -160,6 +160,7 @@ def finetune(
     test_fraction: float = 0.2,
     val_fraction: float | Literal["auto"] = "auto",
     operating_point: str | Sequence[str] = (),
+    coverage: float = 0.9,
     folds: int | None = None,
     labels: str | Path | None = None,
     path_column: str | None = None,
@@ -192,6 +193,7 @@ def finetune(
         test_fraction: Share of the groups held out for evaluate.
         val_fraction: Share of the training groups used to choose when to stop.
         operating_point: Threshold to choose on held-out images, such as 'screening: melanoma sensitivity >= 0.95'; repeatable.
+        coverage: Share of images whose class the prediction set shall hold.
         folds: Train one network per fold on the other folds; they answer as an ensemble.
         labels: CSV with labels, groups and sources, when DATA is a folder.
         path_column: CSV column naming the file [default: found].
@@ -224,6 +226,9 @@ def evaluate(
     data: str | Path | Manifest | None = None,
     *,
     out: str | Path,
+    tta: bool = False,
+    against: str | Path | None = None,
+    prevalence: str | Sequence[str] = (),
     allow_leakage: bool = False,
     labels: str | Path | None = None,
     path_column: str | None = None,
@@ -239,6 +244,9 @@ def evaluate(
         model: The model folder.
         data: Labeled data [default: the model's own held-out test split].
         out: The folder to write: metrics.json, predictions and report.html.
+        tta: Average over the turns and mirror images that leave an image's meaning unchanged.
+        against: Another model folder, to compare with on the same images.
+        prevalence: Share of a class among your patients, as CLASS=SHARE, for predictive values; repeatable.
         allow_leakage: Score seen images too; every output is stamped as leaked.
         labels: CSV with labels, groups and sources, when DATA is a folder.
         path_column: CSV column naming the file [default: found].
@@ -260,9 +268,8 @@ def predict(
     input: str | Path | Manifest,
     *,
     out: str | Path,
-    path_column: str | None = None,
-    where: str | None = None,
-    threads: int | None = None,
+    tta: bool = False,
+    heatmaps: str | Path | None = None,
     pool_by: str | None = None,
     top_k: int | None = None,
     tile_size: int = 256,
@@ -271,6 +278,9 @@ def predict(
     slide_resolution: float | None = None,
     window: str | None = None,
     hash_key: str | Path | None = None,
+    path_column: str | None = None,
+    where: str | None = None,
+    threads: int | None = None,
 ) -> DataFrame:
     """Classify images: one row per input, whatever its state.
 
@@ -278,9 +288,8 @@ def predict(
         model: The model folder.
         input: An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.
         out: The table to write, ending in .csv or .parquet.
-        path_column: Column naming the file, when INPUT is a CSV [default: found].
-        where: Use only rows for which this holds, for example "sex == 'female'".
-        threads: Threads for decoding [default: one per core].
+        tta: Average over the turns and mirror images that leave an image's meaning unchanged.
+        heatmaps: Folder to write a picture and an array to for each image: what speaks for the class.
         pool_by: One answer for all images with one value of this column, for example file or group.
         top_k: With --pool-by: per class, average the K images most sure of it [default: all].
         tile_size: Slides: side of a tile in pixels.
@@ -289,6 +298,55 @@ def predict(
         slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
         window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
         hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
+        path_column: Column naming the file, when INPUT is a CSV [default: found].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        threads: Threads for decoding [default: one per core].
+
+    Returns:
+        The table written: one row per input.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def explain(
+    model: str | Path | Model,
+    input: str | Path | Manifest,
+    *,
+    out: str | Path,
+    method: Literal["auto", "grad-cam", "rollout", "occlusion", "integrated-gradients"] = "auto",
+    target: str | None = None,
+    similar: int = 6,
+    features: bool = False,
+    tile_size: int = 256,
+    microns_per_pixel: float = 0.5,
+    tissue: float = 0.5,
+    slide_resolution: float | None = None,
+    window: str | None = None,
+    hash_key: str | Path | None = None,
+    path_column: str | None = None,
+    where: str | None = None,
+    threads: int | None = None,
+) -> DataFrame:
+    """Show where in an image a classifier finds what speaks for a class, and which training images look alike to it.
+
+    Args:
+        model: The model folder.
+        input: An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.
+        out: The folder to write: explain.html, explain.csv, and a picture and an array per image.
+        method: How the heatmap is made; auto chooses by the network, and says why.
+        target: The class to explain [default: the predicted one].
+        similar: Labeled training images to show that are most alike to the model; 0 for none.
+        features: Show the first filters and the feature maps of a convolutional network, too.
+        tile_size: Slides: side of a tile in pixels.
+        microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
+        tissue: Slides: least share of tissue in a tile.
+        slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
+        window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
+        hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
+        path_column: Column naming the file, when INPUT is a CSV [default: found].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        threads: Threads for decoding [default: one per core].
 
     Returns:
         The table written: one row per input.

@@ -30,15 +30,22 @@ class Cases:
         """Read the cases of a model folder; None where it has none, as an earlier version wrote it or they were left out.
 
         Raises:
-            IsograftError: The files do not fit each other.
+            IsograftError: The files cannot be read or do not fit each other.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        if not ((folder / CASES_FILE).is_file() and (folder / CASE_EMBEDDINGS_FILE).is_file()):
+        paths = folder / CASES_FILE, folder / CASE_EMBEDDINGS_FILE
+        if not all(path.is_file() for path in paths):
             return None
-        table, embeddings = pl.read_parquet(folder / CASES_FILE), load_file(folder / CASE_EMBEDDINGS_FILE)["embeddings"]
+        try:
+            table, embeddings = pl.read_parquet(paths[0]), load_file(paths[1])["embeddings"]
+        except (SafetensorError, OSError, KeyError, pl.exceptions.PolarsError) as error:
+            raise IsograftError(f"the labeled cases of {folder} cannot be read ({error}); copy the model folder again") from error
         if embeddings.ndim != 3 or len(embeddings) != len(table):
-            raise IsograftError(f"{folder / CASES_FILE} and {CASE_EMBEDDINGS_FILE} do not belong together; copy the model folder again")
+            raise IsograftError(
+                f"{paths[1]} has embeddings of shape {embeddings.shape} but {CASES_FILE} has {len(table)} rows; copy the model folder again"
+            )
         return cls(table, embeddings)
 
     def trained(self, member: int) -> npt.NDArray[np.bool_]:

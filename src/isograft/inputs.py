@@ -1,4 +1,4 @@
-"""What `predict` is asked about: a file, a folder, a CSV or a manifest becomes a list of files, one row each."""
+"""What `predict` and `explain` are asked about: a file, a folder, a CSV or a manifest becomes a list of files, one row each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from isograft.data.named import NamedFiles, read_named
 from isograft.data.selection import holds
 from isograft.data.tables import FileIndex, read_table
 from isograft.errors import IsograftError
-from isograft.settings import ContentSettings, PredictSettings, flag
+from isograft.settings import ContentSettings, InputSettings, flag
 from isograft.urls import is_url, without_query
 
 
@@ -39,8 +39,8 @@ class Inputs:
     further: pl.DataFrame
 
 
-def list_inputs(settings: PredictSettings) -> Inputs:
-    """Find what is to be classified.
+def list_inputs(settings: InputSettings) -> Inputs:
+    """Find the images a model is asked about.
 
     Raises:
         IsograftError: The input does not exist, names no image, or an option does not go with it.
@@ -49,7 +49,7 @@ def list_inputs(settings: PredictSettings) -> Inputs:
         return _from_files(settings.input, settings)
     path = Path(settings.input).expanduser()
     if not path.exists():
-        raise IsograftError(f"{settings.input} does not exist; predict takes an image, a folder, a CSV or a manifest (.parquet)")
+        raise IsograftError(f"{settings.input} does not exist; give an image, a folder, a CSV or a manifest (.parquet)")
     suffix = path.suffix.lower()
     if path.is_file() and suffix in {".csv", ".tsv"}:
         inputs = _from_table(path, settings)
@@ -62,7 +62,7 @@ def list_inputs(settings: PredictSettings) -> Inputs:
     return inputs
 
 
-def _from_files(path: str, settings: PredictSettings) -> Inputs:
+def _from_files(path: str, settings: InputSettings) -> Inputs:
     for name in ("where", "path_column"):
         if getattr(settings, name) is not None:
             kind = "a URL" if is_url(path) else "a folder" if Path(path).is_dir() else "an image"
@@ -74,11 +74,11 @@ def _from_files(path: str, settings: PredictSettings) -> Inputs:
     uris = [encode_uri(image.relative) for image in listing.images]
     files = pl.DataFrame({"file": [image.relative for image in listing.images]}, schema={"file": pl.String})
     found = _unfolded(Inputs(uris, [Address(image.path) for image in listing.images], {}, files), settings)
-    several = len(found.uris) > len(uris) or settings.pool_by == "file"
+    several = len(found.uris) > len(uris) or settings.needs_file
     return found if several else replace(found, further=pl.DataFrame())
 
 
-def _unfolded(inputs: Inputs, settings: PredictSettings) -> Inputs:
+def _unfolded(inputs: Inputs, settings: InputSettings) -> Inputs:
     """A row for every image of a file that holds several, with the columns of the file's row."""
     uris: list[str] = []
     places: list[Address | None] = []
@@ -101,7 +101,7 @@ def _unfolded(inputs: Inputs, settings: PredictSettings) -> Inputs:
     return Inputs(uris, places, problems, inputs.further[rows] if inputs.further.width else inputs.further)
 
 
-def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
+def _from_manifest(path: Path, settings: InputSettings) -> Inputs:
     if settings.path_column is not None:
         raise IsograftError(f"--path-column goes with a CSV, but {path} is a manifest")
     for name, field in ContentSettings.model_fields.items():
@@ -120,7 +120,7 @@ def _from_manifest(path: Path, settings: PredictSettings) -> Inputs:
     return Inputs([_named(uri) for uri in frame["uri"]], list(manifest.addresses()), {}, _public(frame.select(known)))
 
 
-def _from_table(path: Path, settings: PredictSettings) -> Inputs:
+def _from_table(path: Path, settings: InputSettings) -> Inputs:
     named = read_named(path, settings.path_column, {}, settings.where)
     if named is not None:
         column = named.table.path_column

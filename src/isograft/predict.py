@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -14,10 +15,11 @@ from isograft.errors import IsograftError
 from isograft.inference import Answer, Picture, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
 from isograft.predictions import check_pooling, further_columns, judged, pooled, table_bytes
-from isograft.run import write_atomic
+from isograft.run import require_free, write_atomic
 from isograft.settings import PredictSettings
 
 if TYPE_CHECKING:
+    from isograft.explain.folder import HeatmapFolder
     from isograft.judgement import Judgement
     from isograft.model import Model
 
@@ -41,6 +43,8 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     """
     if settings.out.exists():
         raise IsograftError(f"--out {settings.out} already exists; delete it or choose another name")
+    if settings.heatmaps is not None:
+        require_free(settings.heatmaps, "--heatmaps")
     inputs = list_inputs(settings)
     if settings.pool_by is not None:
         check_pooling(inputs.further, settings.pool_by)
@@ -71,6 +75,7 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSe
     pictures = read_ahead(found, model.preprocess, threads)
     answered = classify(model.network(), model.preprocess, pictures, symmetries=model.symmetries(settings.tta))
     judgement = model.judgement()
+    heatmaps = None if settings.heatmaps is None else _heatmap_folder(model, settings.heatmaps, len(inputs.uris))
     rows: list[tuple[str, Picture, Answer | None]] = []
     with console.Progress(len(inputs.uris), "Predicting") as progress:
         for number, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):
@@ -78,6 +83,8 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSe
                 rows.append((uri, Picture(None, *inputs.problems[number]), None))
             else:
                 picture, answer = next(answered)
+                if heatmaps is not None and picture.pixels is not None and answer is not None:
+                    heatmaps.add(number, uri, place, picture.pixels, judgement.probabilities([answer])[0])
                 rows.append((uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), answer))
             progress.advance()
             if len(rows) == _ROWS_PER_PART:
@@ -85,6 +92,15 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSe
                 rows = []
     if rows:
         yield _table(rows, classes, judgement)
+
+
+def _heatmap_folder(model: Model, folder: Path, inputs: int) -> HeatmapFolder:
+    from isograft.explain.explainer import Explainer
+    from isograft.explain.folder import HeatmapFolder
+
+    explainer = Explainer(model.network(), model.preprocess)
+    console.say(f"heatmaps: {explainer.method} ({explainer.reason})")
+    return HeatmapFolder(folder, explainer, list(model.classes or ()), inputs)
 
 
 def _table(rows: list[tuple[str, Picture, Answer | None]], classes: list[str], judgement: Judgement) -> pl.DataFrame:

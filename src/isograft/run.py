@@ -219,14 +219,14 @@ def _remove_if_bare(path: Path) -> None:
             path.rmdir()
 
 
-def require_free(out: Path) -> None:
+def require_free(out: Path, option: str = "--out") -> None:
     """Refuse an output folder in which something lies already.
 
     Raises:
         IsograftError: Something does, or it is a file.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise IsograftError(f"--out {out} already exists; delete it or choose another folder")
+        raise IsograftError(f"{option} {out} already exists; delete it or choose another folder")
 
 
 @contextmanager

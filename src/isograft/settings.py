@@ -237,20 +237,36 @@ class EvaluateSettings(DataSettings):
         return self
 
 
-class PredictSettings(ContentSettings):
-    """Classify images: one row per input, whatever its state."""
+class InputSettings(ContentSettings):
+    """Options shared by the verbs that ask a model about images."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
     input: str = Field(
         description="An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.", json_schema_extra=POSITIONAL
     )
-    out: Path = Field(description="The table to write, ending in .csv or .parquet.")
     path_column: str | None = Field(None, description="Column naming the file, when INPUT is a CSV [default: found].")
     where: str | None = Field(None, description="Use only rows for which this holds, for example \"sex == 'female'\".")
     threads: int | None = Field(None, ge=1, description="Threads for decoding [default: one per core].")
+
+    @property
+    def needs_file(self) -> bool:
+        """Whether the column `file` is asked for even where every file holds one image."""
+        return False
+
+
+class PredictSettings(InputSettings):
+    """Classify images: one row per input, whatever its state."""
+
+    out: Path = Field(description="The table to write, ending in .csv or .parquet.")
     tta: bool = Field(False, description="Average over the turns and mirror images that leave an image's meaning unchanged.")
+    heatmaps: Path | None = Field(None, description="Folder to write a picture and an array to for each image: what speaks for the class.")
     pool_by: str | None = Field(None, description="One answer for all images with one value of this column, for example file or group.")
     top_k: int | None = Field(None, ge=1, description="With --pool-by: per class, average the K images most sure of it [default: all].")
+
+    @property
+    def needs_file(self) -> bool:
+        """Images of one file may be answered together."""
+        return self.pool_by == "file"
 
     @model_validator(mode="after")
     def _pooled(self) -> PredictSettings:
@@ -263,6 +279,19 @@ class PredictSettings(ContentSettings):
         if self.out.suffix.lower() not in {".csv", ".parquet"}:
             raise ValueError(f"--out {self.out} must end in .csv or .parquet")
         return self
+
+
+ExplanationName = Literal["auto", "grad-cam", "rollout", "occlusion", "integrated-gradients"]
+
+
+class ExplainSettings(InputSettings):
+    """Show where in an image a classifier finds what speaks for a class, and which training images look alike to it."""
+
+    out: Path = Field(description="The folder to write: explain.html, explain.csv, and a picture and an array per image.")
+    method: ExplanationName = Field("auto", description="How the heatmap is made; auto chooses by the network, and says why.")
+    target: str | None = Field(None, description="The class to explain [default: the predicted one].")
+    similar: int = Field(6, ge=0, le=24, description="Labeled training images to show that are most alike to the model; 0 for none.")
+    features: bool = Field(False, description="Show the first filters and the feature maps of a convolutional network, too.")
 
 
 AuditKind = Literal["leak", "conflict", "duplicate", "corrupt", "shortcut", "unusual", "classes"]

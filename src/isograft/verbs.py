@@ -145,6 +145,7 @@ VERBS: dict[str, Verb] = {
             "The metrics, as in metrics.json.",
         ),
         Verb("predict", s.PredictSettings, "isograft.predict:predict", "polars:DataFrame", "The table written: one row per input."),
+        Verb("explain", s.ExplainSettings, "isograft.explain.explain:explain", "polars:DataFrame", "The table written: one row per input."),
         Verb("study", s.StudySettings, "isograft.study.study:study", "builtins:dict[str, Any]", "The summary, as in summary.json."),
         Verb(
             "fetch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 from tests.unit.data.test_look import lesion
 
 import isograft
@@ -21,6 +24,8 @@ from isograft.study.report import write_report
 PAGES = ("report.html", "evaluation-pretrained/report.html")
 STUDY = "the report of a study"
 AUDIT = "the page of an audit"
+EXPLAIN = "the page of an explanation"
+MADE = {STUDY: "study", AUDIT: "audited", EXPLAIN: "explained"}
 PHONE = {"width": 390, "height": 844}
 READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 PATIENCE = 300_000  # milliseconds: a busy machine is no defect of a page
@@ -93,10 +98,31 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "audit" / "audit.html"
 
 
-@pytest.fixture(params=[*PAGES, STUDY, AUDIT])
+@pytest.fixture(scope="module")
+def explained(demo: tuple[Path, pl.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an explanation with cases that can be found and one that cannot, filters, and a broken file."""
+    root = tmp_path_factory.mktemp("explain")
+    model = shutil.copytree(demo[0] / "classifier-pretrained", root / "model")
+    shutil.copytree(demo[0] / "new-images", root / "new")
+    (root / "new" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    record = json.loads((model / "run.json").read_text())
+    record["images"] = {"folder": record["images"]["folder"]}
+    (model / "run.json").write_text(json.dumps(record))
+    split = pl.read_parquet(model / "split.parquet").select("id", "uri", "label")
+    cases = split.with_columns(uri=pl.when(pl.int_range(pl.len()) % 3 > 0).then("uri").otherwise(pl.lit("gone.png")))
+    cases.write_parquet(model / "cases.parquet")
+    features = isograft.Model.load(model).passport.backbone.features
+    save_file({"embeddings": np.random.default_rng(0).normal(size=(len(split), features)).astype(np.float32)}, model / "cases.safetensors")
+    isograft.explain(model, root / "new", out=root / "out", features=True)
+    page = (root / "out" / "explain.html").read_text()
+    assert "not found here" in page and "Training image labeled" in page and "broken.png" in page
+    return root / "out" / "explain.html"
+
+
+@pytest.fixture(params=[*PAGES, *MADE])
 def path(request: pytest.FixtureRequest) -> Path:
-    if request.param in (STUDY, AUDIT):
-        made: Path = request.getfixturevalue("study" if request.param == STUDY else "audited")
+    if request.param in MADE:
+        made: Path = request.getfixturevalue(MADE[request.param])
         return made
     told: tuple[Path, pl.DataFrame] = request.getfixturevalue("demo")
     return told[0] / request.param

@@ -21,13 +21,15 @@ from isograft.data.ingest import ingest
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError, LeakageError
 from isograft.evaluation.evaluate import evaluate
+from isograft.judgement import Judgement
 from isograft.lineage import seen_rows
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.heads import Classifier, build_head
 from isograft.predict import predict
+from isograft.predictions import UNSURE
 from isograft.settings import EvaluateSettings, IngestSettings, PredictSettings
 
-OURS = ["id", "uri", "status", "reason", "predicted", "p_dark", "p_light"]
+OURS = ["id", "uri", "status", "reason", "predicted", "p_dark", "p_light", *UNSURE]
 
 
 @pytest.fixture
@@ -40,6 +42,7 @@ def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), content_hash="c0ffee",
         network=lambda: network, seen=lambda: pl.DataFrame(schema=lineage.SEEN_SCHEMA),
+        judgement=lambda: Judgement(missing="not fitted"), symmetries=lambda tta: ("identity",), passport=SimpleNamespace(judgement={}),
     )  # fmt: skip
     monkeypatch.setattr(Model, "load", lambda path: model)
     monkeypatch.setattr(lineage, "lineage_text", lambda model: "model")
@@ -190,7 +193,7 @@ def test_an_interrupted_run_writes_nothing(world: SimpleNamespace, monkeypatch: 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["isograft.predict"], "answers", interrupt)
+    monkeypatch.setattr(sys.modules["isograft.predict"], "judged", interrupt)
     with pytest.raises(KeyboardInterrupt):
         world.run(world.tree)
     assert not [path for path in world.root.iterdir() if path.name.startswith((".p", "p."))]

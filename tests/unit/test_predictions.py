@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isograft.errors import IsograftError
-from isograft.predictions import answers, check_pooling, pooled
+from isograft.predictions import check_pooling, pooled, probability_columns
 
 CLASSES = ["normal", "tumour"]
 
 
 def table(rows: list[list[float] | None], slides: list[str | None]) -> pl.DataFrame:
-    told = answers([None if row is None else np.array(row) for row in rows], CLASSES)
+    told = probability_columns([None if row is None else np.array(row) for row in rows], CLASSES)
     return told.with_columns(slide=pl.Series(slides, dtype=pl.String))
 
 

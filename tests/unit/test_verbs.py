@@ -38,6 +38,8 @@ def test_the_probe_for_heavy_imports_finds_one():
         "pretrain x --out y --seed -1",
         "finetune x --out y --init z --strategy probe --lr 1",
         "evaluate m --out y --labels z",
+        "explain m i --out y --method lime",
+        "explain m i --out y --similar -1",
         "study s.yaml",
         "study --init s.yaml --out y",
     ],

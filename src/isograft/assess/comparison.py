@@ -59,13 +59,14 @@ def compare(
     wanted = [*COMPARED, *(f"per_class.{name}.roc_auc" for name in classes)]
     tests = _tests(labels, p_a, p_b, classes, drawn)
     adjusted = dict(zip(tests, holm([p for p, _ in tests.values()]), strict=True))
+    freedom = len(drawn.stratum) - len(np.unique(drawn.stratum))
     found: dict[str, Any] = {}
     for name in wanted:
         column = names.index(name)
         a, b = (float(point[column]) for point in points)
         if np.isnan(a) or np.isnan(b):
             continue
-        interval = bca(a - b, samples[:, column], left_out[:, column]) or {"low": None, "high": None, "method": None}
+        interval = bca(a - b, samples[:, column], left_out[:, column], freedom) or {"low": None, "high": None, "method": None}
         p, test = tests.get(name, (None, None))
         found[name] = {"a": a, "b": b, "difference": a - b, **interval, "p": p, "p_holm": adjusted.get(name), "test": test}
     count = sum(p is not None for p, _ in tests.values())

@@ -1,7 +1,7 @@
 """Sets of classes that hold the true one as often as promised, and what it costs to answer only when sure.
 
 Split-conformal prediction: on images the model was not trained on, each class gets a score of how badly it fits; a set takes all classes
-whose score is at most a quantile of the scores of the true classes. If new images are drawn like those ("exchangeable": same clinics, cameras,
+whose score is at most a quantile of the scores of the true classes. If new images are drawn like those (same clinics, cameras,
 case mix), they have their class in the set with at least the wanted probability, whatever the model (Vovk 2005). That is an average
 over images: no promise for one patient, for another clinic, or, unless fitted per class, for one class.
 

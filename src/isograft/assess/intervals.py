@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, norm
+from scipy.stats import beta, norm, t
 
 from isograft.assess.weighted import WeightedFigures
 
@@ -114,7 +114,7 @@ def intervals(
         if (short := support.shortage(name)) is not None:
             reasons[name] = short
             continue
-        interval = bca(float(point[column]), samples[:, column], left_out[:, column])
+        interval = bca(float(point[column]), samples[:, column], left_out[:, column], support.freedom(name))
         if interval is None and proportion is not None:
             interval = exact(*support.proportion_of_groups(name))
         if interval is None:
@@ -124,13 +124,17 @@ def intervals(
     return {"level": LEVEL, "resamples": resamples, "strata": STRATA, "figures": found, "reasons": reasons}
 
 
-def bca(point: float, samples: Floats, left_out: Floats) -> dict[str, Any] | None:
+def bca(point: float, samples: Floats, left_out: Floats, freedom: int | None = None) -> dict[str, Any] | None:
     """Ends of the bootstrap interval: bias-corrected and accelerated, or plain percentiles where that cannot be computed.
 
     Args:
         point: The figure.
         samples: float64 (R,) the figure of every resample; NaN where undefined.
         left_out: float64 (B,) the figure without each group or block of groups.
+        freedom: Groups behind the figure less the strata they are drawn in. A resample varies less than a new sample by n - 1 over n, and
+        its
+            spread is itself uncertain; so the ends are moved out as a t-interval is against a normal one (Hesterberg 2015,
+            doi:10.1080/00031305.2015.1089789). None leaves them.
 
     Returns:
         `low`, `high`, `method`; None where nothing varies, or more than one in twenty resamples has no such figure.
@@ -138,13 +142,16 @@ def bca(point: float, samples: Floats, left_out: Floats) -> dict[str, Any] | Non
     known = samples[~np.isnan(samples)]
     if len(known) < (1 - _UNDEFINED) * len(samples) or np.ptp(known) < _SAME:
         return None
-    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    z = norm.ppf(np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    if freedom is not None:
+        z = np.sign(z) * t.ppf((1 + LEVEL) / 2, max(1, freedom)) * np.sqrt(1 + 1 / max(1, freedom))
+    tails = norm.cdf(z)
     below = ((known < point - _SAME).sum() + 0.5 * (np.abs(known - point) <= _SAME).sum()) / len(known)
     pull = left_out.mean() - left_out
     spread = float((pull**2).sum())
     method = "percentile"
     if 0 < below < 1 and np.isfinite(spread) and spread > 0:
-        bias, z = norm.ppf(below), norm.ppf(tails)
+        bias = norm.ppf(below)
         acceleration = float((pull**3).sum()) / (6 * spread**1.5)
         tails, method = norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z))), "BCa"
     low, high = np.quantile(known, tails)
@@ -196,6 +203,15 @@ class _Support:
         if figure == "precision":
             return self.true[of], self.called[of]
         return (~self.called[of], ~self.true[of]) if figure == "specificity" else None
+
+    def freedom(self, name: str) -> int:
+        """Groups that a figure rests on, less the strata they are drawn in."""
+        of, figure = _split(name)
+        if not of:
+            return len(self.drawn.stratum) - len(np.unique(self.drawn.stratum))
+        if figure == "recall":
+            return self.positives[of] - 1
+        return (self.negatives[of] if figure == "specificity" else min(self.positives[of], self.negatives[of])) - 1
 
     def shortage(self, name: str) -> str | None:
         """Why too few groups stand behind a figure, if so."""

@@ -57,7 +57,7 @@ def figures_at(scores: Floats, positive: Mask, threshold: float, groups: npt.NDA
         if min(behind) < FEWEST_GROUPS:
             reasons[name] = f"{min(behind)} groups (patients or lesions) are behind it, and below {FEWEST_GROUPS} chance cannot be told"
             continue
-        interval = log_interval(name, **counts) if drawn.alone else bca(value, samples[name], left_out[name])
+        interval = log_interval(name, **counts) if drawn.alone else bca(value, samples[name], left_out[name], min(behind) - 1)
         if interval is None and name in _PROPORTIONS:
             interval = exact(behind[0] if value > 0 else 0, behind[0])
         if interval is None:

@@ -10,7 +10,7 @@ from isograft.assess import calibration, conformal
 from isograft.assess.intervals import Resampling, bca, exact, intervals
 from isograft.assess.metrics import score
 from isograft.assess.operating import at_prevalence, decision_curve
-from isograft.assess.subgroups import subgroups
+from isograft.assess.subgroups import partitions, subgroups
 from isograft.assess.thresholded import figures_at
 from isograft.data.manifest import SCHEMA
 from isograft.evaluation.tested import Tested
@@ -25,7 +25,8 @@ def figures(tested: Tested, settings: EvaluateSettings) -> dict[str, Any]:
 
     Returns:
         What `score` gives, and `intervals`, `judgement`, `calibration`, `operating_points`, `decision_curves`, `conformal`,
-        `risk_coverage`, `out_of_domain`, `abstained` and `subgroups`; None where the model carries no judgement for it
+        `risk_coverage`, `out_of_domain`, `abstained`, `subgroups` and
+        `subgroups_left_out` (why a column makes none); None where the model carries no judgement for it
         (docs/reference/metrics.md).
     """
     labels, p, classes, groups = tested.labels, tested.probabilities, tested.classes, tested.groups
@@ -41,6 +42,7 @@ def figures(tested: Tested, settings: EvaluateSettings) -> dict[str, Any]:
         "risk_coverage": _thinned(conformal.risk_coverage(labels, p)),
         **_relied_on(tested),
         "subgroups": subgroups(labels, p, classes, groups, _columns(tested), intervals),
+        "subgroups_left_out": partitions(_columns(tested), labels, groups)[1],
     }
 
 
@@ -114,7 +116,7 @@ def _sets(tested: Tested) -> dict[str, Any] | None:
         else:
             hits = np.bincount(drawn.owner, weights=right)
             samples, left_out = ((w @ hits) / (w @ size) for w in (drawn.bootstrap(2000, 0), drawn.jackknife()))
-            interval = bca(found["covered"], samples, left_out)
+            interval = bca(found["covered"], samples, left_out, len(drawn.stratum) - len(np.unique(drawn.stratum)))
         methods[name] = found | {"interval": interval}
     return {"coverage": next(iter(rules.values())).coverage, "methods": methods}
 

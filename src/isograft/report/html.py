@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from isograft._version import __version__
@@ -30,9 +31,21 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def between(interval: Mapping[str, Any] | None) -> str:
+    """An interval for reading: `0.651 to 0.772`; empty when there is none."""
+    return "" if interval is None or interval.get("low") is None else f"{number(interval['low'])} to {number(interval['high'])}"
+
+
+def percent(value: float | None) -> str:
+    """A share in [0, 1] for reading, with one decimal, but none where it is exactly 0 or 1; a dash when it was not computed."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.0f} %" if value in (0, 1) else f"{100 * min(max(value, 0.001), 0.999):.1f} %"
+
+
 def markdown(text: object) -> str:
-    """Text on one line in which nothing is taken for Markdown or HTML."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+    """Text on one line in which nothing is taken for Markdown, HTML or a formula."""
+    return re.sub(r"([\\`*_\[\]<>|#$~&])", r"\\\1", " ".join(str(text).split()))
 
 
 @functools.cache
@@ -47,6 +60,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["between"] = between
+    environment.filters["percent"] = percent
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["md"] = markdown
     return environment

@@ -22,8 +22,10 @@ from isograft.data.places import describe_place
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError, LeakageError
 from isograft.evaluation.evaluate import evaluate
+from isograft.judgement import Judgement
 from isograft.lineage import SEEN_SCHEMA as SEEN
 from isograft.model import Model
+from isograft.predictions import UNSURE
 from isograft.settings import EvaluateSettings
 from isograft.train.partition import Partition
 
@@ -58,7 +60,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     (folder / "history.csv").write_text("step,epoch,phase,train_loss\n0,0,full,2.5\n10,1,full,1.5\n")
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=16, working_size=16), content_hash="c0ffee" * 10,
-        network=_Brightness, seen=lambda: world.seen,
+        network=_Brightness, seen=lambda: world.seen, judgement=lambda: Judgement(missing="not fitted"),
+        symmetries=lambda tta: ("identity",), passport=SimpleNamespace(judgement={}),
     )  # fmt: skip
     monkeypatch.setattr(Model, "load", lambda path: model)
     monkeypatch.setattr(lineage, "lineage_text", lambda model: "model\n└─ pool of ancestors")
@@ -94,7 +97,7 @@ def test_all_outputs_are_written_and_agree(world: SimpleNamespace) -> None:
     assert (metrics["accuracy"], metrics["n_images"], metrics["n_groups"]) == (1.0, 12, 6)
     assert metrics["confusion_matrix"] == [[6, 0], [0, 6]]
     table = pl.read_parquet(world.out / "predictions.parquet")
-    assert table.columns == ["id", "uri", "label", "group", "predicted", "p_dark", "p_light", "age"]
+    assert table.columns == ["id", "uri", "label", "group", "predicted", "p_dark", "p_light", *UNSURE, "age"]
     assert table["uri"].to_list() == world.manifest.frame["uri"].to_list() and table["age"].to_list() == list(range(40, 52))
     assert (table["predicted"] == table["label"]).all()
     assert pl.read_csv(world.out / "predictions.csv")["p_light"].to_list() == table["p_light"].to_list()
