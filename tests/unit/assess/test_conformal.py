@@ -82,6 +82,7 @@ def test_adaptive_sets_and_their_threshold_are_those_of_mapie_given_its_draws(
     assert np.array_equal(rule.sets(q, others), expected)
 
 
+@pytest.mark.filterwarnings("ignore:WARNING. your conformalization dataset has less labels")
 def test_sets_per_class_are_those_of_mapie_fitted_to_each_class_alone() -> None:
     p, labels, ids = _world(7, 800)
     rule = fit(p, labels, np.arange(800), ids, 0.8, "lac_per_class")
