@@ -157,10 +157,12 @@ def _text(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value).strip()
 
 
-def _natural(part: str) -> tuple[int, float, str]:
-    """Numbers and ranges by size, then words."""
+def _natural(part: str) -> tuple[int, float, list[tuple[str, float]]]:
+    """Numbers and ranges by size, then words, with the numbers in them by size."""
     try:
         number = float(part.split(" to below ")[0])
     except ValueError:
         number = float("nan")
-    return (1, 0.0, part) if np.isnan(number) else (0, number, part)
+    pieces = re.findall(r"(\D*)(\d*)", part)
+    words = [(text, float(digits or 0)) for text, digits in pieces]
+    return (1, 0.0, words) if np.isnan(number) else (0, number, words)

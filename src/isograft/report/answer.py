@@ -108,12 +108,12 @@ def how_sure(tested: Evaluated) -> str:
     if not told or not told["figures"]:
         return "A figure without an interval says nothing about chance; see the limitations."
     units = "patients or lesions" if tested.has_groups else "images, as the data name no patients"
+    kind = units.partition(",")[0]
     methods = {one["method"] for one in told["figures"].values()}
     exact = "; simple shares of single images are exact (Clopper-Pearson)" if "exact" in methods else ""
     return (
-        f"Small print under a figure: its {told['level']:.0%} interval".replace("%", " %")
-        + f", the range that other {units.partition(',')[0]} of the same kind could well have given. "
-        + f"Computed from {told['resamples']:,} resamples of {units}; {told['strata']}{exact}."
+        f"Small print under a figure: its {100 * told['level']:.0f}\u00a0% interval, the range that other {kind} of the same sort could "
+        f"well have given. Computed from {told['resamples']:,} resamples of {units}; {told['strata']}{exact}."
     )
 
 
@@ -183,5 +183,5 @@ def _around(interval: dict[str, Any] | None, percents: bool = True) -> str:
     """An interval in brackets."""
     if interval is None or interval.get("low") is None:
         return "" if not percents else " (no interval)"
-    word = percent if percents else number
-    return f"{' (95 % interval ' if percents else ', 95 % interval '}{word(interval['low'])} to {word(interval['high'])}{')' if percents else ''}"
+    word, (left, right) = (percent, (" (", ")")) if percents else (number, (", ", ""))
+    return f"{left}95\u00a0% interval {word(interval['low'])} to {word(interval['high'])}{right}"

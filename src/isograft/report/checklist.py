@@ -108,7 +108,9 @@ class _Known:
             return ""
         p = self.passport.preprocess
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (p.mean, p.std))
-        return f"RGB, resized to {p.image_size} x {p.image_size} px, scaled by mean {mean} and standard deviation {std}; the same in training and test"
+        return (
+            f"RGB, resized to {p.image_size} x {p.image_size} px, scaled by mean {mean} and standard deviation {std}; the same throughout"
+        )
 
     def _outcome(self) -> str:
         return f"one of {len(self.m['per_class'])} classes per image: {_listed(list(self.m['per_class']))}"
@@ -122,27 +124,18 @@ class _Known:
 
     def _missing(self) -> str:
         left_out = (self.m.get("data") or {}).get("left_out") or []
-        return (
-            " ".join(left_out) or "images that cannot be read are recorded at ingest and never used; every readable image here has a label"
-        )
+        return " ".join(left_out) or "images that cannot be read are recorded at ingest and never used; all others have a label"
 
     def _partition(self) -> str:
-        shares = [
-            f"{word} {entry['value']:g} ({entry['reason']})"
-            for word in ("test", "val")
-            if (entry := self.plan(f"{word}_fraction")) and _number(entry["value"])
-        ]
-        return "; ".join(shares)
+        entries = {word: self.plan(f"{word}_fraction") for word in ("test", "val")}
+        return "; ".join(f"{word} {_short(entry['value'])} ({entry['reason']})" for word, entry in entries.items() if entry)
 
     def _independence(self) -> str:
         seen = (self.m.get("leakage") or {}).get("images")
         if seen is None:
             return ""
-        told = (
-            "no tested image, near-duplicate or group was seen by the model or an ancestor"
-            if not seen
-            else f"{seen:,} tested images were seen by the model"
-        )
+        none = "no tested image, near-duplicate or group was seen by the model or an ancestor"
+        told = f"{seen:,} tested images were seen by the model" if seen else none
         return f"{told}; checked by pixel hash, look and group name"
 
     def _model(self) -> str:
@@ -159,9 +152,8 @@ class _Known:
 
     def _training(self) -> str:
         entries = [entry for name in _TRAINED_BY if (entry := self.plan(name))]
-        return "; ".join(f"{entry['name']} {_short(entry['value'])}" for entry in entries) + (
-            "; all decisions with reasons: model.json" if entries else ""
-        )
+        told = "; ".join(f"{entry['name']} {_short(entry['value'])}" for entry in entries)
+        return f"{told}; all decisions with reasons: model.json" if told else ""
 
     def _members(self) -> str:
         if self.passport is None:
@@ -171,7 +163,7 @@ class _Known:
 
     def _measures(self) -> str:
         told = self.m.get("intervals") or {}
-        first = "balanced accuracy, F1, sensitivity, specificity, areas under ROC and precision-recall curves, Matthews correlation, kappa, Brier score"
+        first = "balanced accuracy, F1, sensitivity, specificity, areas under ROC and precision-recall curves, Brier score and others"
         if not told.get("figures"):
             return ""
         return f"{first}; {told['level']:.0%} intervals from {told['resamples']:,} resamples of groups ({told['strata']})"
@@ -195,10 +187,9 @@ class _Known:
 
     def _output(self) -> str:
         points = [point for point in self.m.get("operating_points") or [] if point.get("threshold") is not None]
-        named = _listed([f"{point['name']}: {point['class']} at {point['threshold']:.3g} ({point['rule']})" for point in points])
-        return "a probability for each class and the most probable class" + (
-            f"; thresholds chosen on held-out images: {named}" if named else ""
-        )
+        named = _listed([f"{one['name']}: {one['class']} at {one['threshold']:.3g} ({one['rule']})" for one in points])
+        told = "a probability for each class and the most probable class"
+        return f"{told}; thresholds chosen on held-out images: {named}" if named else told
 
     def _difference(self) -> str:
         if self.own_split:
@@ -242,12 +233,9 @@ class _Known:
         return f"{len(found)} parts, in report.html and metrics.json" if found else ""
 
     def _calibration(self) -> str:
-        told = [
-            f"{word} {number(self.m[name])}"
-            for name, word in (("brier", "Brier score"), ("ece", "calibration error"))
-            if self.m.get(name) is not None
-        ]
-        return "; ".join(told) + ("; reliability diagram in report.html" if told and self.m.get("calibration") else "")
+        words = {"brier": "Brier score", "ece": "calibration error"}
+        told = "; ".join(f"{word} {number(self.m[name])}" for name, word in words.items() if self.m.get(name) is not None)
+        return f"{told}; reliability diagram in report.html" if told and self.m.get("calibration") else told
 
     def _mistakes(self) -> str:
         return "report.html shows the confusion matrix and the wrong answers that the model was surest of"
@@ -277,7 +265,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,8 +1,8 @@
 """The topics of a reporting checklist for a model that classifies medical images.
 
-Numbers are those of the main items of TRIPOD+AI (Collins et al. 2024, doi:10.1136/bmj-2023-078378). Topics that the Checklist for Artificial
-Intelligence in Medical Imaging adds for images (CLAIM, 2024 update, doi:10.1148/ryai.240300) stand beside them without a number. All wording
-is Isograft's own; the guidelines explain each item and are to be read with it.
+Numbers are those of the main items of TRIPOD+AI (Collins et al. 2024, doi:10.1136/bmj-2023-078378). Topics that the Checklist for
+Artificial Intelligence in Medical Imaging adds for images (CLAIM, 2024 update, doi:10.1148/ryai.240300) stand beside them without a
+number. All wording is Isograft's own; the guidelines explain each item and are to be read with it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOPICS: tuple[Topic, ...] = (
         "3",
         "Clinical context, intended use and users",
         "",
-        "the question in care, who would use the model, and what exists already",
+        "the question in care, who would use the model, what exists already",
     ),
     Topic(_INTRO, "3", "Known inequalities between groups of people", "", "what is known, or that nothing is"),
     Topic(_INTRO, "4", "Objectives", "objective", "the aim in words"),
@@ -50,9 +50,9 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         _METHODS,
         "",
-        "Reference standard: who labeled, how, and how well they agreed",
+        "Reference standard: who labeled, and how",
         "",
-        "source of the labels, number and skill of readers, agreement, blinding",
+        "source of the labels, readers' number, skill, agreement and blinding",
     ),
     Topic(_METHODS, "9", "Predictors", "predictors", ""),
     Topic(_METHODS, "10", "Sample size", "sample_size", "how the size was arrived at, and whether it suffices"),
@@ -68,9 +68,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(_METHODS, "13", "Class imbalance", "imbalance", ""),
     Topic(_METHODS, "14", "Fairness", "fairness", "which groups matter here, and why"),
     Topic(_METHODS, "15", "Output of the model and its thresholds", "output", "why these thresholds suit the use"),
-    Topic(
-        _METHODS, "16", "Differences between training and test data", "difference", "differences in setting, devices, people and labeling"
-    ),
+    Topic(_METHODS, "16", "Differences between training and test data", "difference", "differences in setting, devices, people and labels"),
     Topic(_METHODS, "17", "Ethical approval", "", "approval and consent, or why none was needed"),
     Topic(_METHODS, "18", "Funding", "", "funders and their part"),
     Topic(_METHODS, "18", "Conflicts of interest", "", "those of all authors"),

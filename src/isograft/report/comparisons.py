@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from isograft.report.answer import interval_of
 from isograft.report.decision_figures import forest_figure
-from isograft.report.html import number
+from isograft.report.html import number, signed
 
 if TYPE_CHECKING:
     from isograft.report.evaluation import Evaluated
@@ -65,17 +65,22 @@ def subgroups(tested: Evaluated) -> dict[str, Any]:
     shown = [_column(tested, name, [part for part in parts if part["column"] == name]) for name in columns]
     if shown:
         text = (
-            "The same figures for parts of the test. Parts differ by chance, the smaller the more, and the more parts are looked at, the larger "
-            "the widest gap: take a gap for real only where intervals are far apart, and look whether the parts hold other classes or devices."
+            "The same figures for parts of the test. Parts differ by chance, the smaller the more, and the more parts are looked at, the "
+            "wider the widest gap: take a gap for real only where intervals are far apart, and ask whether the parts hold other classes "
+            "or devices."
         )
     else:
-        text = "No subgroups: the data have no further column (sex, age, skin type, site, device) that parts the images. Keep such columns at ingest."
-    return {"text": text, "columns": shown, "left_out": sorted((m.get("subgroups_left_out") or {}).items())}
+        text = (
+            "No subgroups: the data have no further column (sex, age, skin type, site, device) that parts the images. "
+            "Keep such columns at ingest."
+        )
+    left_out = sorted((m.get("subgroups_left_out") or {}).items())
+    return {"text": text, "columns": shown, "left_out": left_out}
 
 
 def _column(tested: Evaluated, name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     figures = list(dict.fromkeys(key for part in parts for key in part["figures"]))
-    drawn = next((key for key in _FIRST if sum(key in part["figures"] for part in parts) > 1), None)
+    drawn = _drawn(parts)
     picture, gap = None, ""
     if drawn is not None:
         rows = [(part["value"], part["figures"][drawn], part["intervals"].get(drawn)) for part in parts if drawn in part["figures"]]
@@ -100,13 +105,21 @@ def _column(tested: Evaluated, name: str, parts: list[dict[str, Any]]) -> dict[s
     }
 
 
-def _reasons(parts: list[dict[str, Any]]) -> list[str]:
+def _reasons(parts: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Why figures or intervals are missing, parts of one reason together."""
     by_reason: dict[str, list[str]] = {}
     for part in parts:
         if part.get("reason"):
             by_reason.setdefault(part["reason"], []).append(part["value"])
-    return [f"{', '.join(values)}: {reason}." for reason, values in by_reason.items()]
+    return [(", ".join(values), reason) for reason, values in by_reason.items()]
+
+
+def _drawn(parts: list[dict[str, Any]]) -> str | None:
+    """The figure that is compared: the first that most parts have an interval of, else the first that two parts have."""
+    for key in _FIRST:
+        if 2 * sum(key in part["intervals"] for part in parts) > len(parts):
+            return key
+    return next((key for key in _FIRST if sum(key in part["figures"] for part in parts) > 1), None)
 
 
 def _gap(figure: str, rows: list[tuple[str, float, Any]]) -> str:
@@ -129,10 +142,9 @@ def _verdict(model: str, told: dict[str, Any]) -> list[str]:
     if main is not None:
         one = figures[main]
         ends = _ends(one)
-        between = f" (95 % interval {ends['low']:+.3f} to {ends['high']:+.3f})" if ends else " (no interval)"
-        lines.append(
-            f"In {named(main)}, {model} has {number(one['a'])} and {other} {number(one['b'])}: a difference of {one['difference']:+.3f}{between}."
-        )
+        between = f" (95\u00a0% interval {signed(ends['low'])} to {signed(ends['high'])})" if ends else " (no interval)"
+        both = f"{model} has {number(one['a'])} and {other} {number(one['b'])}"
+        lines.append(f"In {named(main)}, {both}: a difference of {signed(one['difference'])}{between}.")
         if ends and ends["low"] <= 0 <= ends["high"]:
             lines.append("The interval holds zero: this test does not tell which is better, which is no proof that they are alike.")
         elif ends:

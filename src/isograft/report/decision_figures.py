@@ -1,4 +1,4 @@
-"""The pictures about relying on a model: reliability, decision curves, risk over coverage, and figures side by side with their intervals."""
+"""The pictures about relying on a model: reliability, decision curves, risk over coverage, and parts side by side with intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from isograft.report.figures import COLOURS, Picture, as_svg, new_canvas, short_name
 
-MOST_PANELS = 6
 _GREY = "#666666"
 _GRID = "#e5e5e5"
 
@@ -38,56 +37,44 @@ def reliability_figure(bins: Sequence[Mapping[str, Any]], before: Sequence[Mappi
     if before:
         earlier = "; ".join(f"sure {one['confidence']:.2f}, right {one['frequency']:.2f}" for one in before)
         text += f" Before calibration: {earlier}."
-    return Picture(
-        as_svg(canvas),
-        text,
-        "Each point is about a tenth of the images; bars are 95 % intervals. On the grey line, probabilities mean what they say.",
-    )
+    caption = "Each point is about a tenth of the images; bars are 95 % intervals. On the grey line, probabilities mean what they say."
+    return Picture(as_svg(canvas), text, caption)
 
 
-def class_reliability_figure(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> Picture:
-    """Draw how often each class was true over the probability it was given, a panel per class.
+def class_reliability_figure(name: str, bins: Sequence[Mapping[str, Any]]) -> Picture:
+    """Draw how often a class was true over the probability it was given.
 
     Args:
-        bins: Class name to its points; at most `MOST_PANELS` are drawn, the first ones.
+        name: The class.
+        bins: Its points, as for `reliability_figure`.
     """
-    names = list(bins)[:MOST_PANELS]
-    canvas, panels = _panels(len(names), 2.5)
-    for axes, name in zip(panels, names, strict=True):
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
-        _with_intervals(axes, bins[name], "")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=short_name(name, 22))
-        axes.grid(color=_GRID)
-    _share_labels(panels, "probability of the class", "how often it was true")
-    told = ". ".join(f"{name}: " + "; ".join(_bin(one, "given", "true") for one in bins[name]) for name in names)
-    return Picture(as_svg(canvas), f"Reliability by class. {told}.", f"Each class against the rest.{_first(len(names), len(bins))}")
+    canvas, axes = new_canvas(3.3, 3.2)
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+    _with_intervals(axes, bins, "")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=short_name(name, 26))
+    axes.set(xlabel="probability of the class", ylabel="how often it was true")
+    axes.grid(color=_GRID)
+    told = "; ".join(_bin(one, "given", "true") for one in bins)
+    return Picture(as_svg(canvas), f"Reliability of {name} against the rest: {told}.")
 
 
-def decision_curve_figure(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
-    """Draw net benefit over the threshold probability, a panel per class.
+def decision_curve_figure(name: str, curve: Mapping[str, Sequence[float]]) -> Picture:
+    """Draw the net benefit of acting on a class over the threshold probability.
 
     Args:
-        curves: Class name to `threshold`, `model` and `all`; at most `MOST_PANELS` are drawn, the first ones.
+        name: The class.
+        curve: `threshold`, `model` and `all`.
     """
-    names = list(curves)[:MOST_PANELS]
-    canvas, panels = _panels(len(names), 2.7)
-    for axes, name in zip(panels, names, strict=True):
-        one = curves[name]
-        top = max(max(one["model"]), max(one["all"]), 0.01)
-        axes.plot(one["threshold"], one["all"], color=COLOURS[1], linestyle="--", linewidth=1.5, label="treat all")
-        axes.axhline(0, color=_GREY, linestyle=":", linewidth=1.5, label="treat none")
-        axes.plot(one["threshold"], one["model"], color=COLOURS[0], linewidth=2.2, label="the model")
-        axes.set(xlim=(0, 1), ylim=(-0.25 * top, 1.1 * top), title=short_name(name, 22))
-        axes.grid(color=_GRID)
-    panels[0].legend(fontsize=9, framealpha=0.9)
-    _share_labels(panels, "threshold probability", "net benefit")
-    told = ". ".join(
-        f"{name}: "
-        + "; ".join(f"at {t:.0%} the model {_at(curves[name], 'model', t):.3f}, treat all {_at(curves[name], 'all', t):.3f}" for t in _SAID)
-        for name in names
-    )
-    caption = "Higher is better. The model is worth using at the thresholds where its line lies above both others."
-    return Picture(as_svg(canvas), f"Decision curves. {told}.", caption + _first(len(names), len(curves)))
+    canvas, axes = new_canvas(3.3, 3.2)
+    top = max(max(curve["model"]), max(curve["all"]), 0.01)
+    axes.plot(curve["threshold"], curve["all"], color=COLOURS[1], linestyle="--", linewidth=1.5, label="treat all")
+    axes.axhline(0, color=_GREY, linestyle=":", linewidth=1.5, label="treat none")
+    axes.plot(curve["threshold"], curve["model"], color=COLOURS[0], linewidth=2.2, label="the model")
+    axes.set(xlim=(0, 1), ylim=(-0.25 * top, 1.1 * top), title=short_name(name, 26), xlabel="threshold probability", ylabel="net benefit")
+    axes.grid(color=_GRID)
+    axes.legend(fontsize=9, framealpha=0.9, loc="upper right")
+    told = "; ".join(f"at {t:.0%} the model {_at(curve, 'model', t):.3f}, treat all {_at(curve, 'all', t):.3f}" for t in _SAID)
+    return Picture(as_svg(canvas), f"Decision curve of {name}: {told}; treat none 0.")
 
 
 def risk_coverage_figure(curve: Mapping[str, Any]) -> Picture:
@@ -165,30 +152,6 @@ def _with_intervals(axes: Any, bins: Sequence[Mapping[str, Any]], label: str) ->
     axes.errorbar(x, y, yerr=around, color=COLOURS[0], marker="o", linewidth=1.6, elinewidth=1.2, capsize=3, label=label or None)
 
 
-def _panels(count: int, side: float) -> tuple[Any, list[Any]]:
-    """A canvas with that many square panels, at most three in a row."""
-    across = min(3, count)
-    down = -(-count // across)
-    canvas, grid = new_canvas(0.5 + side * across, 0.4 + side * down, down, across)
-    flat = list(np.atleast_1d(grid).flat)
-    for axes in flat[count:]:
-        axes.remove()
-    return canvas, flat[:count]
-
-
-def _share_labels(panels: Sequence[Any], x: str, y: str) -> None:
-    """Name the axes once for all panels."""
-    canvas = panels[0].figure
-    if len(panels) == 1:
-        panels[0].set(xlabel=x, ylabel=y)
-    else:
-        canvas.supxlabel(x, fontsize=11)
-        canvas.supylabel(y, fontsize=11)
-
-
-def _first(shown: int, total: int) -> str:
-    return f" Drawn: {shown} of {total} classes." if shown < total else ""
-
-
 def _bin(one: Mapping[str, Any], given: str = "sure", happened: str = "right") -> str:
-    return f"{given} {one['confidence']:.2f}, {happened} {one['frequency']:.2f} ({one['low']:.2f} to {one['high']:.2f}) of {one['images']:,} images"
+    between = f"({one['low']:.2f} to {one['high']:.2f})"
+    return f"{given} {one['confidence']:.2f}, {happened} {one['frequency']:.2f} {between} of {one['images']:,} images"

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 SCORES = {"brier": "Brier score", "log_loss": "log loss", "ece": "expected calibration error"}
 SETS = {
-    "lac_per_class": "a promise within each class (what predict writes)",
-    "lac": "smallest sets",
-    "aps": "sets that adapt to the image",
+    "lac_per_class": ("by class", "predict writes these"),
+    "lac": ("smallest", "one promise for all"),
+    "aps": ("adaptive", "larger for hard images"),
 }
+MOST_PANELS = 6
+_MOST_POINTS = 8
 _HELPFUL = 1e-3  # net benefit below which nobody would notice: one more patient treated rightly in a thousand
 
 
@@ -50,12 +52,13 @@ def calibration(tested: Evaluated) -> dict[str, Any]:
         "scores": [(word, before.get(name), m.get(name), intervals.get(name)) for name, word in SCORES.items() if m.get(name) is not None],
         "before": bool(before),
         "figure": reliability_figure(bins, earlier) if bins else None,
-        "by_class": class_reliability_figure(by_class) if by_class else None,
+        "by_class": [class_reliability_figure(name, points) for name, points in list(by_class.items())[:MOST_PANELS]],
+        "classes": len(by_class),
     }
 
 
 def points(tested: Evaluated) -> dict[str, Any]:
-    """The section about thresholds: `rows`, `stated` (whether a prevalence was stated), `text`."""
+    """The section about thresholds: `text`, `tables` (rows shown, and rows folded away), `stated` (whether a prevalence was stated)."""
     given = tested.metrics.get("operating_points") or []
     asked = [point for point in given if point.get("by_hand")]
     if not given:
@@ -63,20 +66,27 @@ def points(tested: Evaluated) -> dict[str, Any]:
         text = [f"This model carries no named threshold, because {missing}. It answers with the class of the highest probability."]
     else:
         text = [_kept(point) for point in (asked or given)[:4] if point.get("test")]
-    return {"text": text, "rows": [_point(point) for point in given], "stated": any(point.get("prevalence") for point in given)}
+    rows = [_point(point) for point in sorted(given, key=lambda point: not point.get("by_hand"))]
+    first = max(len(asked), _MOST_POINTS)
+    return {
+        "text": text,
+        "tables": [part for part in (rows[:first], rows[first:]) if part],
+        "stated": any(point.get("prevalence") for point in given),
+    }
 
 
 def decision_curves(tested: Evaluated) -> dict[str, Any]:
-    """The section about net benefit: `figure` and `text`."""
+    """The section about net benefit: `figures`, `classes` (how many there are) and `text`."""
     given = tested.metrics.get("decision_curves") or {}
     if not given:
-        return {"figure": None, "text": ["Not computed: a decision curve needs images of at least two classes."]}
+        return {"figures": [], "text": ["Not computed: a decision curve needs images of at least two classes."]}
     asked = [point["class"] for point in tested.metrics.get("operating_points") or [] if point.get("by_hand")]
     names = [name for name in dict.fromkeys([*asked, *_by_images(tested.metrics)]) if name in given]
     if len(tested.classes) == 2:
         names = sorted(names, key=lambda name: tested.metrics["per_class"][name]["images"])
     curves = {name: given[name] for name in names}
-    return {"figure": decision_curve_figure(curves), "text": [_useful(name, curves[name]) for name in names[:3]]}
+    figures = [decision_curve_figure(name, curves[name]) for name in names[:MOST_PANELS]]
+    return {"figures": figures, "classes": len(names), "text": [_useful(name, curves[name]) for name in names[:3]]}
 
 
 def abstention(tested: Evaluated) -> dict[str, Any]:
@@ -89,31 +99,27 @@ def abstention(tested: Evaluated) -> dict[str, Any]:
     else:
         text.append(f"This model gives no prediction sets, because {missing or 'it carries no rule for them'}.")
     if (kept := m.get("abstained")) is not None:
-        right = (
-            f"of those it answered, {percent(kept['accuracy_of_answered'])} were right"
-            if kept["images"] < m["n_images"]
-            else "it answered none"
-        )
+        some = kept["images"] < m["n_images"]
+        right = f"of those it answered, {percent(kept['accuracy_of_answered'])} were right" if some else "it answered none"
         text.append(f"It gave no single answer to {kept['images']:,} of {m['n_images']:,} images (the abstain column of predict); {right}.")
     if (outside := m.get("out_of_domain")) is not None:
         text.append(
             f"{outside['flagged']:,} images ({percent(outside['share'])}) look unlike those the model was trained on; "
-            "about 1 % of images of the same origin do so by chance."
+            "about 1\u00a0% of images of the same origin do so by chance."
         )
     else:
-        text.append(
-            f"Whether images are unlike those of the training cannot be told, because {missing or 'the model folder has no cases'}."
-        )
+        text.append(f"Whether images are unlike those of the training cannot be told, because {missing or 'its folder holds no cases'}.")
     if curve:
+        tenth, half, none = (percent(risk_at(curve, share)) for share in (0.9, 0.5, 1.0))
         text.append(
-            f"If people decided the tenth of the images that it is least sure of, {percent(risk_at(curve, 0.9))} of its answers would be wrong; "
-            f"if half, {percent(risk_at(curve, 0.5))}; with none, {percent(curve['risk'][-1])}."
+            f"If people decided the tenth of the images that it is least sure of, {tenth} of its answers would be wrong; if half, {half}; "
+            f"if it answers all, {none}."
         )
     methods = (sets or {}).get("methods") or {}
     return {
         "text": text,
         "promised": (sets or {}).get("coverage"),
-        "sets": [(SETS.get(name, name), methods[name]) for name in [*SETS, *methods] if name in methods and (name in SETS)],
+        "sets": [(*SETS.get(name, (name, "")), methods[name]) for name in dict.fromkeys([*SETS, *methods]) if name in methods],
         "classes": list(tested.classes) if methods else [],
         "figure": risk_coverage_figure(curve) if curve else None,
     }
@@ -140,9 +146,9 @@ def _surety(bins: Sequence[Mapping[str, Any]]) -> list[str]:
     if not bins:
         return []
     last = bins[-1]
+    sure, right, low, high = (percent(last[name]) for name in ("confidence", "frequency", "low", "high"))
     sentence = (
-        f"Where it was surest ({percent(last['confidence'])} on average, {last['images']:,} images) it was right in {percent(last['frequency'])} "
-        f"(95 % interval {percent(last['low'])} to {percent(last['high'])})"
+        f"Where it was surest ({sure} on average, {last['images']:,} images) it was right in {right} (95\u00a0% interval {low} to {high})"
     )
     apart = "" if last["low"] <= last["confidence"] <= last["high"] else ", which is not what it said"
     return [f"{sentence}{apart}."]
@@ -151,11 +157,15 @@ def _surety(bins: Sequence[Mapping[str, Any]]) -> list[str]:
 def _point(point: dict[str, Any]) -> dict[str, Any]:
     test, validation = point.get("test") or {}, point.get("validation") or {}
     between = point.get("intervals") or {}
-    names = ("sensitivity", "specificity", "lr_positive", "lr_negative", "ppv", "npv")
+
+    def cells(*names: str) -> list[tuple[Any, Any, int]]:
+        return [(test.get(name), between.get(name), 2 if name.startswith("lr") else 3) for name in names]
+
     return {
         **{name: point.get(name) for name in ("name", "class", "rule", "threshold", "prevalence", "at_prevalence", "reason")},
         "validation": [validation.get(name) for name in ("sensitivity", "specificity")],
-        "cells": [(test.get(name), between.get(name), 2 if name.startswith("lr") else 3) for name in names],
+        "reached": cells("sensitivity", "specificity", "lr_positive", "lr_negative"),
+        "meaning": cells("ppv", "npv"),
         "counts": [test.get(name) for name in ("tp", "fp", "fn", "tn")] if test else None,
     }
 
@@ -173,7 +183,8 @@ def _kept(point: dict[str, Any]) -> str:
     if short and between and between["low"] is not None and between["high"] >= float(least):
         verdict = "short of it, by no more than chance may do"
     tail = f", at a {other} of {percent(other_value)}" if other_value is not None else ""
-    return f"‘{point['name']}’ was chosen for a {measure} of at least {percent(float(least))} for {point['class']}: the test gives {percent(reached)}{tail}, {verdict}."
+    chosen = f"‘{point['name']}’ was chosen for a {measure} of at least {percent(float(least))} for {point['class']}"
+    return f"{chosen}: the test gives {percent(reached)}{tail}, {verdict}."
 
 
 def _useful(name: str, curve: Mapping[str, Sequence[float]]) -> str:
@@ -183,20 +194,18 @@ def _useful(name: str, curve: Mapping[str, Sequence[float]]) -> str:
     if not better.any():
         return f"For {name}, the model is at no threshold more useful than treating all or treating none."
     first, last = t[better][0], t[better][-1]
-    share = (
-        f", at {percent(float(better[(t >= first) & (t <= last)].mean()))} of them" if not better[(t >= first) & (t <= last)].all() else ""
-    )
-    return (
-        f"For {name}, acting on the model does more good than treating all or none if you would act at a probability between "
-        f"{first:.0%} and {last:.0%}{share}.".replace("%", " %").replace("  %", " %")
-    )
+    holes = "" if better[(t >= first) & (t <= last)].all() else ", though not everywhere between"
+    ends = f"{100 * first:.0f}\u00a0% and {100 * last:.0f}\u00a0%"
+    return f"For {name}, acting on the model does more good than treating all or none at thresholds between {ends}{holes}."
 
 
 def _promise(sets: Mapping[str, Any]) -> str:
     name = next(name for name in [*SETS, *sets["methods"]] if name in sets["methods"])
     one, promised = sets["methods"][name], sets["coverage"]
     between = one.get("interval")
-    around = f" (95 % interval {percent(between['low'])} to {percent(between['high'])})" if between and between["low"] is not None else ""
+    around = (
+        f" (95\u00a0% interval {percent(between['low'])} to {percent(between['high'])})" if between and between["low"] is not None else ""
+    )
     if one["covered"] >= promised:
         verdict = "the promise is kept"
     elif between and between["low"] is not None and between["high"] >= promised:
@@ -204,8 +213,9 @@ def _promise(sets: Mapping[str, Any]) -> str:
     else:
         verdict = "less than promised: these images differ from those the sets were fitted on"
     return (
-        f"In place of one answer the model can name a set of classes that holds the true one in {percent(promised)} of images. On this test "
-        f"the sets held it in {percent(one['covered'])}{around}: {verdict}. They name {one['mean_size']:.1f} classes on average."
+        f"In place of one answer the model can name a set of classes that holds the true one in {percent(promised)} of images. "
+        f"On this test the sets held it in {percent(one['covered'])}{around}: {verdict}. "
+        f"They name {one['mean_size']:.1f} classes on average."
     )
 
 

@@ -72,20 +72,26 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
 
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(9.0, 2.6 + 0.75 * len(classes))
-    canvas, axes = new_canvas(side + 0.8, side)
+    told_in_cells = len(classes) <= 8
+    side = 2.0 + 0.62 * len(classes) if told_in_cells else min(9.0, 2.6 + 0.75 * len(classes))
+    canvas, axes = new_canvas(side if told_in_cells else side + 0.8, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [short_name(name, 18) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=35 if len(names) > 2 else 0, ha="right" if len(names) > 2 else "center")
+    if len(set(names)) < len(names):
+        names = [short_name(name, 34) for name in classes]
+    axes.tick_params(labelsize=11 if len(classes) <= 16 else 8)
+    turned = 0 if len(names) <= 2 else 35 if len(names) <= 16 else 90
+    axes.set_xticks(range(len(names)), names, rotation=turned, ha="right" if turned == 35 else "center")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)
     if len(classes) <= 16:
         for row, column in np.ndindex(*counts.shape):
-            percent = f"\n{shares[row, column]:.0%}" if len(classes) <= 8 and counts[row].any() else ""
+            percent = f"\n{shares[row, column]:.0%}" if told_in_cells and counts[row].any() else ""
             text = f"{counts[row, column]:,}{percent}"
             axes.text(column, row, text, ha="center", va="center", size=10, color="white" if shares[row, column] > 0.55 else "black")
-    canvas.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(1), fraction=0.046)
+    if not told_in_cells:
+        canvas.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(1), fraction=0.046)
     told = "; ".join(f"of {counts[k].sum()} {name}, {counts[k, k]} right" for k, name in enumerate(classes))
     return Picture(
         as_svg(canvas), f"Confusion matrix. {told}.", "Rows: true class. Columns: predicted class. Number of images and share of the row."

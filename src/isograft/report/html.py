@@ -40,7 +40,17 @@ def percent(value: float | None) -> str:
     """A share in [0, 1] for reading, with one decimal, but none where it is exactly 0 or 1; a dash when it was not computed."""
     if value is None:
         return "–"
-    return f"{100 * value:.0f} %" if value in (0, 1) else f"{100 * min(max(value, 0.001), 0.999):.1f} %"
+    return f"{100 * value:.0f}\u00a0%" if value in (0, 1) else f"{100 * min(max(value, 0.001), 0.999):.1f}\u00a0%"
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference for reading, with its sign; a dash when it was not computed."""
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value for reading, never zero; a dash when there is none."""
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def markdown(text: object) -> str:
@@ -62,6 +72,9 @@ def _environment() -> Environment:
     environment.filters["number"] = number
     environment.filters["between"] = between
     environment.filters["percent"] = percent
+    environment.filters["signed"] = signed
+    environment.filters["p_value"] = p_value
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["md"] = markdown
+    environment.filters["bibtex"] = lambda value: re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^`]", " ", str(value)))
     return environment

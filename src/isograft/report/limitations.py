@@ -72,13 +72,13 @@ def _of_what_is_missing(tested: Evaluated) -> Iterator[str]:
     elif any(one.get("reason") for one in m["subgroups"]):
         yield "Some subgroups are too small for an interval or have one class only; nothing can be said of them."
     if tested.audit is None:
-        yield "The tested images were not audited with this page; isograft audit looks for wrong labels, shortcuts and near-duplicates in them."
+        yield "The tested images were not audited here; isograft audit looks for wrong labels, shortcuts and near-duplicates among them."
 
 
 def _of_any(tested: Evaluated) -> Iterator[str]:
     yield (
-        "Checked for leaks: the same pixels, near-duplicates as far as they can be told, and groups of the same name. Not checked: patients who "
-        "go by different names in different data."
+        "Checked for leaks: the same pixels, near-duplicates as far as they can be told, and groups of the same name. Not checked: "
+        "patients who go by different names in different data."
     )
     if _points(tested.metrics):
         yield "Decision curves and predictive values hold for the share of each class in this test, unless another is stated."

@@ -45,7 +45,7 @@ def made_up(
     labels[: 2 * present : 2] = labels[1 : 2 * present : 2] = np.arange(present)
     logits = draw.normal(0, 1, (n, len(classes)))
     logits[np.arange(n), labels] += skill
-    raw = _softmax(2.2 * logits)
+    raw = _softmax(2 * skill * logits)
     p = calibration.apply_temperature(raw, 2.0) if judged else raw
     groups = np.array([f"patient {number}" for number in patients])
     metrics = score(labels, p, classes, groups) | {
@@ -83,9 +83,7 @@ def made_up(
         "columns": ["sex", "age", "site"],
         "left_out": ["3 of 423 readable images have no label and were not tested."],
     } | more
-    tree = (
-        "skin-model  (classifier, probe-then-full)\n└─ pool-model  (backbone, simclr, 12,000 images of pool.parquet)\n   └─ random weights"
-    )
+    tree = "skin-model  (classifier, probe-then-full)\n└─ pool-model  (backbone, simclr, 12,000 images of pool)\n   └─ random weights"
     return Evaluated(metrics, labels, p, tuple(classes), ids, [path] * n, "skin-model", tree, **given)
 
 
@@ -134,9 +132,7 @@ def _judged(labels: Any, p: Any, raw: Any, classes: Sequence[str], groups: Any, 
         if 0 < (labels == k).sum() < len(labels)
     }
     found: dict[str, Any] = {
-        "judgement": {"fitted_on": "160 held-out images", "images": 160}
-        if judged
-        else {"missing": "only 12 labeled images were kept from it"},
+        "judgement": {"fitted_on": "160 held-out images", "images": 160} if judged else {"missing": "only 12 labeled images were kept"},
         "calibration": {
             "temperature": 2.0 if judged else None,
             "fitted_on": "160 images that were kept from the training" if judged else None,

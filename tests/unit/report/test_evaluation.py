@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from isograft.assess.metrics import score
-from isograft.report.evaluation import Evaluated, confident_mistakes, evaluation_page, limitations
+from isograft.report.evaluation import Evaluated, evaluation_page
+from isograft.report.limitations import limitations
+from isograft.report.mistakes import confident_mistakes
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
