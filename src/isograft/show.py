@@ -33,6 +33,7 @@ def describe(model: Model) -> str:
         "kind": passport.kind,
         "network": f"{backbone.name}{arguments} ({backbone.features} features)",
         "head": passport.head,
+        "networks": passport.members if passport.members > 1 else None,
         "classes": ", ".join(passport.classes) if passport.classes else None,
         "input": f"{preprocess.image_size} x {preprocess.image_size} px RGB",
         "method": passport.method,
@@ -43,10 +44,31 @@ def describe(model: Model) -> str:
     sections += ["Lineage", _indent(lineage_text(model))]
     sections += ["Plan", _columns([(str(one.get("name")), f"{_short(one.get('value'))}  ({one.get('reason')})") for one in passport.plan])]
     sections += ["Figures", _columns([(name, _short(value)) for name, value in _flatten(passport.metrics)])]
+    if passport.kind == "classifier":
+        sections += ["How its answers are to be taken", _columns(_judged(model))]
     sections += ["Software", _columns(list(passport.software.items()))]
     if passport.citations:
         sections += ["Please cite", _indent("\n".join(passport.citations))]
     return "\n".join(sections)
+
+
+def _judged(model: Model) -> list[tuple[str, Any]]:
+    """Temperature, prediction sets, out-of-domain threshold and the thresholds asked for, or why there are none."""
+    judgement = model.judgement()
+    if judgement.missing:
+        return [("nothing is calibrated", judgement.missing)]
+    rows: list[tuple[str, Any]] = [("fitted on", judgement.fitted_on), ("temperature", _short(judgement.temperature))]
+    if judgement.sets:
+        rows.append(("prediction sets", f"hold the true class in {next(iter(judgement.sets.values())).coverage:.0%} of images"))
+    told = (
+        f"nearest labeled images, chosen on {judgement.domains[0].images:,}" if judgement.domains else "unknown without the labeled cases"
+    )
+    rows.append(("out of domain", told))
+    for point in judgement.points:
+        if point.by_hand:
+            threshold = "could not be chosen" if point.threshold is None else f"probability of {point.of} >= {point.threshold:.4g}"
+            rows.append((point.name, f"{threshold}  ({point.rule})"))
+    return rows
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -218,6 +218,7 @@ def test_the_mean_over_turned_images_is_what_tta_gives(classifier: Path, tmp_pat
     [
         ("screening melanoma 0.95", "is not 'NAME: CLASS sensitivity >= SHARE'"),
         ("screening: wart sensitivity >= 0.95", "names the class 'wart'; the classes are melanoma, nevus"),
+        ("abstain: melanoma sensitivity >= 0.9", "the name 'abstain' is that of another column of predictions"),
         ("screening: melanoma sensitivity >= 1.5", "with a share above 0 and at most 1"),
     ],
 )

@@ -32,6 +32,12 @@ from isograft.settings import EvaluateSettings, IngestSettings, PredictSettings
 OURS = ["id", "uri", "status", "reason", "predicted", "p_dark", "p_light", *UNSURE]
 
 
+PASSPORT = Passport(
+    kind="classifier", backbone=BackboneRecord(name="test_resnet", features=2), head="linear", classes=["dark", "light"],
+    preprocess=Preprocess(image_size=32, working_size=32), method="full",
+)  # fmt: skip
+
+
 @pytest.fixture
 def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A stand-in model folder with a small real network, and a tree of 12 images in 2 folders."""
@@ -42,7 +48,7 @@ def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), content_hash="c0ffee",
         network=lambda: network, seen=lambda: pl.DataFrame(schema=lineage.SEEN_SCHEMA),
-        judgement=lambda: Judgement(missing="not fitted"), symmetries=lambda tta: ("identity",), passport=SimpleNamespace(judgement={}),
+        judgement=lambda: Judgement(missing="not fitted"), symmetries=lambda tta: ("identity",), passport=PASSPORT,
     )  # fmt: skip
     monkeypatch.setattr(Model, "load", lambda path: model)
     monkeypatch.setattr(lineage, "lineage_text", lambda model: "model")

@@ -20,6 +20,24 @@ Measure = Literal["sensitivity", "specificity"]
 SENSITIVITY: Measure = "sensitivity"
 SPECIFICITY: Measure = "specificity"
 USUAL = 0.95
+TAKEN = frozenset(
+    (
+        "id",
+        "uri",
+        "label",
+        "group",
+        "status",
+        "reason",
+        "predicted",
+        "prediction_set",
+        "abstain",
+        "out_of_domain",
+        "domain_distance",
+        "leaked",
+    )
+)
+"""Columns of predictions, beside which each point asked for has its own."""
+
 _NO_IMAGE = float(np.nextafter(1.0, 2.0))  # no probability reaches it
 _TEXT = re.compile(r"\s*(?P<name>[^:]+?)\s*:\s*(?P<of>.+?)\s+(?P<measure>sensitivity|specificity)\s*(?:>=|≥)\s*(?P<value>[0-9.]+)\s*")
 
@@ -76,7 +94,7 @@ def wanted_points(texts: Sequence[str], classes: Sequence[str]) -> list[Wanted]:
     says which of the two is the finding.
 
     Raises:
-        IsograftError: A text cannot be read, or a name comes twice.
+        IsograftError: A text cannot be read, or a name comes twice or is that of another column of predictions.
     """
     asked = [parse_point(text, classes) for text in texts]
     usual = [
@@ -85,6 +103,8 @@ def wanted_points(texts: Sequence[str], classes: Sequence[str]) -> list[Wanted]:
         for words, measure in (("rule out", SENSITIVITY), ("rule in", SPECIFICITY))
     ]
     names, taken = [one.name for one in asked], {one.name for one in usual}
+    if clashing := [name for name in names if name in TAKEN or name.startswith("p_")]:
+        raise IsograftError(f"--operating-point: the name '{clashing[0]}' is that of another column of predictions; choose another name")
     if twice := [name for name in names if names.count(name) > 1 or name in taken]:
         why = "is the name of a point that every model has" if twice[0] in taken else "comes twice"
         raise IsograftError(f"--operating-point: the name '{twice[0]}' {why}; name each point differently")

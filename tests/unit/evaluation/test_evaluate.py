@@ -24,11 +24,15 @@ from isograft.errors import IsograftError, LeakageError
 from isograft.evaluation.evaluate import evaluate
 from isograft.judgement import Judgement
 from isograft.lineage import SEEN_SCHEMA as SEEN
-from isograft.model import Model
-from isograft.passport import BackboneRecord, Passport
+from isograft.model import BackboneRecord, Model, Passport
 from isograft.predictions import UNSURE
 from isograft.settings import EvaluateSettings
 from isograft.train.partition import Partition
+
+PASSPORT = Passport(
+    kind="classifier", backbone=BackboneRecord(name="resnet18", features=2), head="linear", classes=["dark", "light"],
+    preprocess=Preprocess(image_size=16, working_size=16), method="full",
+)  # fmt: skip
 
 
 class _Brightness(torch.nn.Module):
@@ -51,7 +55,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         digest = pixel_hash(picture)
         rows.append(
             {
-                "id": digest[:16], "uri": f"images/{index}.png", "width": 24, "height": 20, "label": ("dark", "light")[index % 2],
+                "id": digest[:16], "uri": f"images/{index}.png", "width": 24, "height": 20, "channels": 3, "bits": 8, "label": ("dark", "light")[index % 2],
                 "group": f"patient{index // 2}", "pixel_hash": digest, "perceptual_hash": index, "status": "ok", "age": 40 + index,
             }
         )  # fmt: skip
@@ -59,14 +63,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "history.csv").write_text("step,epoch,phase,train_loss\n0,0,full,2.5\n10,1,full,1.5\n")
-    passport = Passport(
-        kind="classifier", backbone=BackboneRecord(name="brightness", features=1), head="linear", classes=["dark", "light"],
-        preprocess=Preprocess(image_size=16, working_size=16), method="by hand",
-    )  # fmt: skip
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=16, working_size=16), content_hash="c0ffee" * 10,
         network=_Brightness, seen=lambda: world.seen, judgement=lambda: Judgement(missing="not fitted"),
-        symmetries=lambda tta: ("identity",), passport=passport,
+        symmetries=lambda tta: ("identity",), passport=PASSPORT,
     )  # fmt: skip
     monkeypatch.setattr(Model, "load", lambda path: model)
     monkeypatch.setattr(lineage, "lineage_text", lambda model: "model\n└─ pool of ancestors")
@@ -97,8 +97,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_all_outputs_are_written_and_agree(world: SimpleNamespace) -> None:
     metrics = world.run(world.write())
-    written = sorted(path.name for path in world.out.iterdir())
-    assert written == ["checklist.md", "metrics.json", "predictions.csv", "predictions.parquet", "report.html"]
+    assert sorted(path.name for path in world.out.iterdir()) == [
+        "checklist.md",
+        "metrics.json",
+        "predictions.csv",
+        "predictions.parquet",
+        "report.html",
+    ]
     assert json.loads((world.out / "metrics.json").read_text()) == metrics
     assert (metrics["accuracy"], metrics["n_images"], metrics["n_groups"]) == (1.0, 12, 6)
     assert metrics["confusion_matrix"] == [[6, 0], [0, 6]]
