@@ -55,7 +55,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         digest = pixel_hash(picture)
         rows.append(
             {
-                "id": digest[:16], "uri": f"images/{index}.png", "width": 24, "height": 20, "channels": 3, "bits": 8, "label": ("dark", "light")[index % 2],
+                "id": digest[:16], "uri": f"images/{index}.png", "width": 24, "height": 20, "channels": 3, "bits": 8,
+                "label": ("dark", "light")[index % 2],
                 "group": f"patient{index // 2}", "pixel_hash": digest, "perceptual_hash": index, "status": "ok", "age": 40 + index,
             }
         )  # fmt: skip
