@@ -56,7 +56,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         rows.append(
             {
                 "id": digest[:16], "uri": f"images/{index}.png", "width": 24, "height": 20, "channels": 3, "bits": 8,
-                "label": ("dark", "light")[index % 2], "group": f"patient{index // 2}", "pixel_hash": digest, "perceptual_hash": index, "status": "ok", "age": 40 + index,
+                "label": ("dark", "light")[index % 2], "group": f"patient{index // 2}",
+                "pixel_hash": digest, "perceptual_hash": index, "status": "ok", "age": 40 + index,
             }
         )  # fmt: skip
     manifest = Manifest(arrange(pl.DataFrame(rows)), tmp_path / "m.parquet")
