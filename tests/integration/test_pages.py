@@ -17,8 +17,10 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 from tests.unit.data.test_look import lesion
+from tests.unit.report.made_up import SKIN, made_up
 
 import isograft
+from isograft.report.evaluation import evaluation_page
 from isograft.study.report import write_report
 
 PAGES = ("report.html", "evaluation-pretrained/report.html")
@@ -26,6 +28,12 @@ STUDY = "the report of a study"
 AUDIT = "the page of an audit"
 EXPLAIN = "the page of an explanation"
 MADE = {STUDY: "study", AUDIT: "audited", EXPLAIN: "explained"}
+EVALUATIONS: dict[str, tuple[tuple[str, ...], int, dict[str, Any]]] = {
+    "a full evaluation of seven classes": (SKIN, 240, {}),
+    "a full evaluation of two classes": (("benign", "melanoma"), 120, {"skill": 1.5, "own_split": True}),
+    "a full evaluation of forty classes": (tuple(f"diagnosis number {k} of the catalogue" for k in range(40)), 400, {"absent": 2}),
+    "a bare evaluation": (("a", "b", "c"), 30, {"judged": False, "audit": None, "heatmaps": None, "history": None, "passport": None}),
+}
 PHONE = {"width": 390, "height": 844}
 READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
 PATIENCE = 300_000  # milliseconds: a busy machine is no defect of a page
@@ -119,8 +127,21 @@ def explained(demo: tuple[Path, pl.DataFrame], tmp_path_factory: pytest.TempPath
     return root / "out" / "explain.html"
 
 
-@pytest.fixture(params=[*PAGES, *MADE])
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of made-up evaluations, with everything that metrics.json can hold and with next to nothing."""
+    folder, pages = tmp_path_factory.mktemp("evaluations"), {}
+    for number, (name, (classes, images, more)) in enumerate(EVALUATIONS.items()):
+        pages[name] = folder / f"{number}.html"
+        pages[name].write_text(evaluation_page(made_up(folder, classes, images, resamples=100, **more)), encoding="utf-8")
+    return pages
+
+
+@pytest.fixture(params=[*PAGES, *MADE, *EVALUATIONS])
 def path(request: pytest.FixtureRequest) -> Path:
+    if request.param in EVALUATIONS:
+        pages: dict[str, Path] = request.getfixturevalue("evaluations")
+        return pages[request.param]
     if request.param in MADE:
         made: Path = request.getfixturevalue(MADE[request.param])
         return made
@@ -175,6 +196,25 @@ def test_a_page_is_dark_where_the_reader_wants_it_dark_but_not_on_paper(browser:
     assert sum(int(number) for number in page.evaluate(ground).strip("rgb()").split(",")) < 150
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate(ground) == "rgb(255, 255, 255)"
+
+
+def test_links_lead_to_places_on_the_page_and_scrolling_tables_can_be_reached_by_keyboard(browser: Any, path: Path) -> None:
+    page = visit(browser, path).page
+    targets = page.eval_on_selector_all(
+        "a", "all => all.map(one => [one.getAttribute('href'), !!document.querySelector(one.hash || 'none')])"
+    )
+    assert all(target.startswith("#") and there for target, there in targets)
+    hidden = "all => all.filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).map(e => e.textContent.trim().slice(0, 40))"
+    if path.parent.name.startswith("evaluations"):
+        assert page.eval_on_selector_all(".wide", hidden) == []
+
+
+def test_nothing_is_cut_off_on_paper(browser: Any, evaluations: dict[str, Path]) -> None:
+    """A4 less margins of 15 mm is 680 px wide."""
+    page = visit(browser, evaluations["a full evaluation of seven classes"], viewport={"width": 680, "height": 960}).page
+    page.emulate_media(media="print")
+    outside = "all => all.filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.textContent.trim().slice(0, 40))"
+    assert page.eval_on_selector_all("main table, main img, main p", outside) == []
 
 
 def test_headings_begin_with_the_title_and_skip_no_level(browser: Any, path: Path) -> None:

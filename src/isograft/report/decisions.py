@@ -47,6 +47,8 @@ def calibration(tested: Evaluated) -> dict[str, Any]:
     bins = (told.get("reliability") or {}).get("bins") or []
     earlier = (told.get("reliability") or {}).get("uncalibrated_bins")
     by_class = {name: told["per_class"][name]["bins"] for name in _by_images(m) if name in (told.get("per_class") or {})}
+    if len(tested.classes) == 2:  # the other class is its mirror image
+        by_class = dict(list(by_class.items())[-1:])
     return {
         "text": [*_calibrated(tested, told), *_surety(bins)],
         "scores": [(word, before.get(name), m.get(name), intervals.get(name)) for name, word in SCORES.items() if m.get(name) is not None],

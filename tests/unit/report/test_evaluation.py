@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.unit.report.made_up import made_up
 
 from isograft.assess.metrics import score
+from isograft.report.answer import headline
+from isograft.report.comparisons import against
+from isograft.report.decisions import abstention
 from isograft.report.evaluation import Evaluated, evaluation_page
+from isograft.report.html import p_value
 from isograft.report.limitations import limitations
 from isograft.report.mistakes import confident_mistakes
 
@@ -139,3 +146,116 @@ def test_limitations_follow_from_the_data(make) -> None:
     assert any("must not be reported as performance" in line for line in limitations(other))
     assert not any("same data as the training images" in line for line in limitations(other))
     assert any("No confidence intervals" in line for line in limitations(other))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluated, str]:
+    """An evaluation with every section, and its page."""
+    tested = made_up(tmp_path_factory.mktemp("full"), n=160, resamples=60)
+    return tested, re.sub(r"\s+", " ", unescape(evaluation_page(tested)).replace("\u00a0", " "))
+
+
+def test_the_answer_stands_first_with_its_interval_and_what_guessing_would_give(full) -> None:
+    tested, page = full
+    m, interval = tested.metrics, tested.metrics["intervals"]["figures"]["accuracy"]
+    accuracy, low, high = (f"{100 * value:.1f} %" for value in (m["accuracy"], interval["low"], interval["high"]))
+    assert f"Over all images it was right in {accuracy} (95 % interval {low} to {high})" in page
+    assert page.index("The answer") < page.index("Over all images") < page.index("Main figures")
+    assert "always answering ‘nv’, the most frequent class here" in page
+
+
+def test_figures_of_classes_stand_with_their_intervals(full) -> None:
+    tested, page = full
+    recall, between = tested.metrics["per_class"]["nv"]["recall"], tested.metrics["intervals"]["figures"]["per_class.nv.recall"]
+    assert f'<td>{recall:.3f}<span class="interval">{between["low"]:.3f} to {between["high"]:.3f}</span></td>' in page
+
+
+def test_every_section_of_a_full_evaluation_is_told(full) -> None:
+    tested, page = full
+    point = next(one for one in tested.metrics["operating_points"] if one["by_hand"])
+    for words in (
+        "corrected by a temperature of 2.00",
+        "before calibration",
+        f"‘screening’ was chosen for a sensitivity of at least 95.0 % for mel: the test gives {100 * point['test']['sensitivity']:.1f} %",
+        f"<td>{point['at_prevalence']['ppv']:.3f}</td>",
+        "does more good than treating all or none",
+        "a set of classes that holds the true one in 90.0 % of images",
+        "It gave no single answer to 80 of 160 images",
+        "look unlike those the model was trained on",
+        "Compared with imagenet-model",
+        "adjusted together by Holm's method",
+        "By sex",
+        "By age",
+        "patient_id: it names images, patients or files",
+        "Heatmap: the model looked at the middle.",
+        "3 pictures are there under different labels",
+        "topics that TRIPOD+AI and CLAIM ask",
+    ):
+        assert words in page, words
+
+
+def test_every_missing_section_is_one_honest_sentence(make) -> None:
+    page = unescape(evaluation_page(make(*MIXED)))
+    for words in (
+        "This model carries no calibration, because it was made by a version of isograft that fitted none.",
+        "This model carries no named threshold, because",
+        "This model gives no prediction sets, because",
+        "Whether images are unlike those of the training cannot be told, because",
+        "No other model was given.",
+        "No subgroups: the data have no further column",
+        "No audit was made with this test.",
+    ):
+        assert words in page, words
+
+
+def test_limitations_follow_from_the_sections_too(full, make) -> None:
+    told, bare = " ".join(limitations(full[0])), " ".join(limitations(make(*MIXED)))
+    assert "No confidence intervals" not in told and "Some figures have no interval" in told
+    assert "Calibration and thresholds were fitted on other data" in told and "carries no calibration" in bare
+    assert "2 of the images repeat the pixels of another" in told and "whether the model serves some people worse was not examined" in bare
+    assert "Some subgroups are too small" in told and "not audited" in bare and "not audited" not in told
+
+
+def test_two_classes_are_told_as_found_and_spared(tmp_path: Path) -> None:
+    tested = made_up(tmp_path, ("benign", "melanoma"), 80, resamples=40, skill=1.5)
+    rare = min(tested.classes, key=lambda name: tested.metrics["per_class"][name]["images"])
+    (first, _) = headline(tested)
+    one = tested.metrics["per_class"][rare]
+    found = f"It recognised {100 * one['recall']:.1f} % of the {one['images']} images of ‘{rare}’ (95 % interval"
+    assert first.replace("\u00a0", " ").startswith(found)
+    assert "ROC AUC" in first
+
+
+def test_a_comparison_whose_interval_holds_zero_names_no_winner_and_a_leaky_other_model_is_stamped(full) -> None:
+    tested, _ = full
+    one = {"a": 0.7, "b": 0.69, "difference": 0.01, "low": -0.02, "high": 0.04, "method": "BCa", "p": 0.0, "p_holm": 0.2, "test": "McNemar"}
+    told = {"model": {"name": "other"}, "figures": {"balanced_accuracy": one}, "family": "f", "leakage": {"images": 3}}
+    page = against(replace(tested, metrics=tested.metrics | {"against": told}))
+    assert any("does not tell which is better" in line for line in page["text"]) and page["leaked"] == 3
+    better = told | {"figures": {"balanced_accuracy": one | {"low": 0.005}}}
+    assert "skin-model is better" in " ".join(against(replace(tested, metrics=tested.metrics | {"against": better}))["text"])
+    assert p_value(0.0) == "<0.001" and p_value(None) == "–"
+
+
+def test_a_threshold_that_could_not_be_chosen_says_why(make) -> None:
+    point = {"name": "screening", "class": "nevus", "rule": "sensitivity >= 0.9", "threshold": None, "by_hand": True, "validation": {}}
+    point |= {"test": None, "intervals": {}, "reason": "no image to choose it on was of class 'nevus'", "prevalence": None}
+    tested = make(*MIXED)
+    page = evaluation_page(replace(tested, metrics=tested.metrics | {"operating_points": [point]}))
+    assert "not computed: no image to choose it on was of class &#39;nevus&#39;" in page
+
+
+def test_a_broken_promise_of_sets_is_called_so(full) -> None:
+    tested, _ = full
+    sets = tested.metrics["conformal"]
+    low = {name: one | {"covered": 0.7, "interval": {"low": 0.65, "high": 0.75}} for name, one in sets["methods"].items()}
+    broken = abstention(replace(tested, metrics=tested.metrics | {"conformal": sets | {"methods": low}}))
+    assert "these images differ from those the sets were fitted on" in broken["text"][0]
+    assert len(broken["sets"]) == 3
+
+
+def test_forty_classes_fold_what_is_long_away(tmp_path: Path) -> None:
+    tested = made_up(tmp_path, tuple(f"class {k}" for k in range(40)), 240, resamples=20, absent=2, heatmaps=None)
+    page = evaluation_page(tested)
+    assert "the 6 most frequent of 38 classes are drawn" in page and "38 of the model&#39;s 40 classes" in page
+    assert page.count("<img") < 60
