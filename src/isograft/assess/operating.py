@@ -20,22 +20,8 @@ Measure = Literal["sensitivity", "specificity"]
 SENSITIVITY: Measure = "sensitivity"
 SPECIFICITY: Measure = "specificity"
 USUAL = 0.95
-TAKEN = frozenset(
-    (
-        "id",
-        "uri",
-        "label",
-        "group",
-        "status",
-        "reason",
-        "predicted",
-        "prediction_set",
-        "abstain",
-        "out_of_domain",
-        "domain_distance",
-        "leaked",
-    )
-)
+_TOLD = ("id", "uri", "label", "group", "status", "reason", "leaked")
+TAKEN = frozenset((*_TOLD, "predicted", "prediction_set", "abstain", "out_of_domain", "domain_distance"))
 """Columns of predictions, beside which each point asked for has its own."""
 
 _NO_IMAGE = float(np.nextafter(1.0, 2.0))  # no probability reaches it

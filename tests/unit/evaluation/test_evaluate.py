@@ -56,8 +56,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         rows.append(
             {
                 "id": digest[:16], "uri": f"images/{index}.png", "width": 24, "height": 20, "channels": 3, "bits": 8,
-                "label": ("dark", "light")[index % 2],
-                "group": f"patient{index // 2}", "pixel_hash": digest, "perceptual_hash": index, "status": "ok", "age": 40 + index,
+                "label": ("dark", "light")[index % 2], "group": f"patient{index // 2}",
+                "pixel_hash": digest, "perceptual_hash": index, "status": "ok", "age": 40 + index,
             }
         )  # fmt: skip
     manifest = Manifest(arrange(pl.DataFrame(rows)), tmp_path / "m.parquet")
@@ -98,13 +98,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_all_outputs_are_written_and_agree(world: SimpleNamespace) -> None:
     metrics = world.run(world.write())
-    assert sorted(path.name for path in world.out.iterdir()) == [
-        "checklist.md",
-        "metrics.json",
-        "predictions.csv",
-        "predictions.parquet",
-        "report.html",
-    ]
+    written = ["checklist.md", "metrics.json", "predictions.csv", "predictions.parquet", "report.html"]
+    assert sorted(path.name for path in world.out.iterdir()) == written
     assert json.loads((world.out / "metrics.json").read_text()) == metrics
     assert (metrics["accuracy"], metrics["n_images"], metrics["n_groups"]) == (1.0, 12, 6)
     assert metrics["confusion_matrix"] == [[6, 0], [0, 6]]
