@@ -74,13 +74,14 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     told_in_cells = len(classes) <= 8
     side = 2.0 + 0.62 * len(classes) if told_in_cells else min(9.0, 2.6 + 0.75 * len(classes))
-    canvas, axes = new_canvas(side if told_in_cells else side + 0.8, side)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [short_name(name, 18) for name in classes]
     if len(set(names)) < len(names):
         names = [short_name(name, 34) for name in classes]
+    room = 0.08 * max(map(len, names)) if told_in_cells else 0.0  # inches that the longest name takes
+    canvas, axes = new_canvas(side + (room if told_in_cells else 0.8), side + 0.6 * room)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.tick_params(labelsize=11 if len(classes) <= 16 else 8)
-    turned = 0 if len(names) <= 2 else 35 if len(names) <= 16 else 90
+    turned = 0 if len(names) <= 2 and max(map(len, names)) <= 10 else 35 if len(names) <= 16 else 90
     axes.set_xticks(range(len(names)), names, rotation=turned, ha="right" if turned == 35 else "center")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
