@@ -58,7 +58,7 @@ def test_odd_names_break_neither_the_metadata_nor_the_markdown_nor_become_markup
             "plan": [{"name": "views", "value": {"a|b": "$x$"}, "reason": "two\nlines | <script>"}],
             "judgement": {
                 "fitted_on": "*some* images",
-                "operating_points": [point],
+                "operating_points": [{"name": "a|b", "of": "x: [y", "rule": ">= 0.9", "threshold": 0.5}],
             },
         }
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.stats import beta, norm, t
 
 from isograft.assess.weighted import WeightedFigures
@@ -94,13 +95,13 @@ def intervals(
         resamples: Number of draws.
 
     Returns:
-        `level`, `resamples`, `strata` (how groups are drawn), `figures` (dotted name to `low`, `high` and `method`: `BCa`, `percentile` or
-        `exact`) and `reasons` (dotted name to a sentence, for each defined figure without an interval).
+        `level`, `resamples`, `strata` (how groups are drawn), `figures` (dotted name to `low`, `high` and `method`: `BCa`, `test
+        inversion`, `percentile` or `exact`) and `reasons` (dotted name to a sentence, for each defined figure without an interval).
     """
     drawn = Resampling.of(labels, groups, len(classes))
     figures = WeightedFigures(labels, p, classes, drawn.owner)
-    point = figures(np.ones((1, figures.groups)))[0]
-    samples, left_out = figures(drawn.bootstrap(resamples, seed)), figures(drawn.jackknife())
+    ones, weights = np.ones((1, figures.groups)), drawn.bootstrap(resamples, seed)
+    point, samples, left_out = figures(ones)[0], figures(weights), figures(drawn.jackknife())
     support = _Support(labels, p, classes, drawn)
     found: dict[str, dict[str, Any]] = {}
     reasons: dict[str, str] = {}
@@ -113,6 +114,9 @@ def intervals(
             continue
         if (short := support.shortage(name)) is not None:
             reasons[name] = short
+            continue
+        if name == "ece":
+            found[name] = inverted(figures.gaps(ones)[0], figures.gaps(weights))
             continue
         interval = bca(float(point[column]), samples[:, column], left_out[:, column], support.freedom(name))
         if interval is None and proportion is not None:
@@ -156,6 +160,35 @@ def bca(point: float, samples: Floats, left_out: Floats, freedom: int | None = N
         tails, method = norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z))), "BCa"
     low, high = np.quantile(known, tails)
     return {"low": float(low), "high": float(high), "method": method}
+
+
+def inverted(gaps: Floats, samples: Floats) -> dict[str, Any]:
+    """An interval of a sum of distances, by inverting a test.
+
+    Such a sum is biased upwards: chance alone makes some distance in every bin, so that no resample is near zero and percentiles fail. The
+    interval holds every size at which the observed sum would not be unusual: were the true distances c times those observed, a sample
+    would show the sum of |c * gaps + noise|, with the noise of the resamples; c = 0 is a perfect model.
+
+    Args:
+        gaps: float64 (B,) distances with their signs.
+        samples: float64 (R, B) of the resamples.
+
+    Returns:
+        `low`, `high`, `method`.
+    """
+    noise, seen = samples[np.isfinite(samples).all(axis=1)] - gaps, float(np.abs(gaps).sum())
+
+    def beyond(scale: float, share: float) -> float:
+        return float(np.quantile(np.abs(scale * gaps + noise).sum(axis=1), share)) - seen
+
+    few, most = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    low = 0.0 if beyond(0.0, most) >= 0 else float(brentq(beyond, 0.0, 1.0, args=(most,), xtol=1e-4)) if beyond(1.0, most) > 0 else 1.0
+    if beyond(0.0, few) >= 0:
+        return {"low": 0.0, "high": seen, "method": "test inversion"}
+    largest = 1.0
+    while beyond(largest, few) < 0:
+        largest *= 2
+    return {"low": low * seen, "high": float(brentq(beyond, 0.0, largest, args=(few,), xtol=1e-4)) * seen, "method": "test inversion"}
 
 
 def exact(hits: int, total: int) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class WeightedFigures:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # numpy lets go of the interpreter's lock
             return np.concatenate(list(pool.map(self._chunk, chunks)))
 
+    def gaps(self, weights: npt.NDArray[np.floating]) -> Floats:
+        """Confidence less accuracy of each calibration bin, times its share, whose sizes sum to ECE: weights (R, G) to float64 (R, B)."""
+        sums = weights.astype(np.float64) @ self.linear
+        return counts.ratio(sums[:, 3:], sums[:, :1])
+
     def _chunk(self, weights: npt.NDArray[np.floating]) -> Floats:
         w = weights.astype(np.float64)
         matrices = (w @ self.matrices).reshape(-1, self.classes, self.classes)

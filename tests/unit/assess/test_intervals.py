@@ -168,3 +168,18 @@ def _patients(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, np.n
     logits[np.arange(len(owner)), labels] += 1.0
     p = np.exp(logits)
     return labels, p / p.sum(1, keepdims=True), owner
+
+
+def test_the_calibration_error_of_a_perfect_model_may_be_zero_and_that_of_a_bad_one_may_not() -> None:
+    """Percentiles of resamples never reach zero, since chance alone makes a distance in each bin."""
+    perfect = wrong = 0
+    for world in range(40):
+        rng = np.random.default_rng(world)
+        confidence, called = rng.uniform(0.5, 1, 400), rng.integers(0, 2, 400)
+        p = np.where(called[:, None] == [[0, 1]], confidence[:, None], 1 - confidence[:, None])
+        labels = np.where(rng.random(400) < confidence, called, 1 - called)
+        perfect += intervals(labels, p, ["a", "b"], resamples=200)["figures"]["ece"]["low"] == 0
+        labels = np.where(rng.random(400) < confidence - 0.2, called, 1 - called)
+        found = intervals(labels, p, ["a", "b"], resamples=200)["figures"]["ece"]
+        wrong += 0 < found["low"] <= 0.2 <= found["high"]
+    assert perfect >= 35 and wrong >= 31
