@@ -68,7 +68,9 @@ def points(tested: Evaluated) -> dict[str, Any]:
         text = [f"This model carries no named threshold, because {missing}. It answers with the class of the highest probability."]
     else:
         text = [_kept(point) for point in asked if point.get("test")]
-        text += [] if asked else ["For every class there are two: one to rule it out (few cases missed), one to rule it in (few false alarms)."]
+        text += (
+            [] if asked else ["For every class there are two: one to rule it out (few cases missed), one to rule it in (few false alarms)."]
+        )
     rows = [_point(point) for point in sorted(given, key=lambda point: not point.get("by_hand"))]
     first = max(len(asked), _MOST_POINTS)
     return {
