@@ -1,4 +1,4 @@
-"""The values a plan file may set a decision to; those of options have their bounds in `settings.py`."""
+"""The values a plan file may set a decision to; those of options have their bounds in `settings/`."""
 
 from __future__ import annotations
 
