@@ -72,9 +72,7 @@ def main() -> int:
         for patients in args.patients:
             found = covered(kind, patients, args.worlds)
             everything[f"{kind}, {patients} patients"] = found
-            print(
-                f"{kind}, {patients} patients, {args.worlds} worlds: coverage over patients (over images), width, share given"
-            )
+            print(f"{kind}, {patients} patients, {args.worlds} worlds: coverage over patients (over images), width, share given")
             for name, one in found.items():
                 if one["patients"] is not None:
                     told = f"{100 * one['patients']:.1f} % ({100 * one['images']:.1f} %), {one['width']:.3f}, {100 * one['given']:.0f} %"

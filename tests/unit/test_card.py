@@ -50,7 +50,6 @@ def test_every_section_is_there(classes: tuple[str, ...] | None) -> None:
 
 
 def test_odd_names_break_neither_the_metadata_nor_the_markdown_nor_become_markup() -> None:
-    point = {"name": "a|b", "of": "x: [y", "rule": ">= 0.9", "threshold": 0.5}
     odd = passport(ODD).model_copy(
         update={
             "method": "--- {{ x }}: #y",
