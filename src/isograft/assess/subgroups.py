@@ -55,7 +55,7 @@ def subgroups(
 def partitions(columns: Mapping[str, Sequence[Any]], labels: Ints, groups: npt.NDArray[Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Which columns make parts of the test, and which part each image belongs to.
 
-    A column with 2 to 20 values counts as it is; further ones of numbers, such as ages, are cut into ranges of a round width, a dozen or
+    A column with 2 to 20 values counts as it is; more than six numbers, such as ages, are cut into ranges of a round width, a dozen or
     fewer. Left out are columns that name images, patients or files, or are the label by another name.
 
     Args:
