@@ -115,7 +115,8 @@ def _case_files(job: Job, evidence: Evidence) -> dict[str, bytes]:
     if not evidence.missing:
         classes = job.rows.manifest.classes()
         labels = [classes[number] for number in evidence.labels]
-        held = pl.DataFrame({"id": evidence.ids, "label": labels, "group": evidence.groups})
+        numbers = np.unique(evidence.groups, return_inverse=True)[1]  # which images belong together, not to whom
+        held = pl.DataFrame({"id": evidence.ids, "label": labels, "group": numbers})
         logits = pl.DataFrame({f"logit_{name}": evidence.logits[:, number] for number, name in enumerate(classes)})
         files[HELD_OUT_FILE] = _parquet(pl.concat([held, logits], how="horizontal"))
     return files
