@@ -29,6 +29,7 @@ STRATA = "groups are drawn among those of the same most frequent class"
 _BLOCKS = 200
 _UNDEFINED = 0.05  # share of resamples without the figure above which there is no interval
 _SAME = 1e-12
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ def inverted(gaps: Floats, samples: Floats) -> dict[str, Any]:
     """An interval of a sum of distances, by inverting a test.
 
     Such a sum is biased upwards: chance alone makes some distance in every bin, so that no resample is near zero and percentiles fail. The
-    interval holds every size at which the observed sum would not be unusual: were the true distances c times those observed, a sample
-    would show the sum of |c * gaps + noise|, with the noise of the resamples; c = 0 is a perfect model.
+    interval holds every size at which the observed sum would not be unusual: would a sample, the sum of |distances + noise| with the noise
+    of the resamples, be as small, or as large? How such distances are spread over the bins is not known: as observed, or as the noise is.
+    The interval holds what either allows; size zero is a perfect model.
 
     Args:
         gaps: float64 (B,) distances with their signs.
@@ -177,18 +179,26 @@ def inverted(gaps: Floats, samples: Floats) -> dict[str, Any]:
         `low`, `high`, `method`.
     """
     noise, seen = samples[np.isfinite(samples).all(axis=1)] - gaps, float(np.abs(gaps).sum())
+    spread = noise.std(axis=0)
+    profiles = [gaps] if spread.sum() == 0 else [gaps, np.sign(gaps) * spread * seen / spread.sum()]
+    ends = [_scales(profile, noise, seen) for profile in profiles]
+    return {"low": min(low for low, _ in ends) * seen, "high": max(high for _, high in ends) * seen, "method": "test inversion"}
+
+
+def _scales(profile: Floats, noise: Floats, seen: float) -> tuple[float, float]:
+    """The multiples of the distances (B,) at which the sum that was seen is not unusual."""
 
     def beyond(scale: float, share: float) -> float:
-        return float(np.quantile(np.abs(scale * gaps + noise).sum(axis=1), share)) - seen
+        return float(np.quantile(np.abs(scale * profile + noise).sum(axis=1), share)) - seen
 
     few, most = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     low = 0.0 if beyond(0.0, most) >= 0 else float(brentq(beyond, 0.0, 1.0, args=(most,), xtol=1e-4)) if beyond(1.0, most) > 0 else 1.0
     if beyond(0.0, few) >= 0:
-        return {"low": 0.0, "high": seen, "method": "test inversion"}
+        return 0.0, 1.0
     largest = 1.0
-    while beyond(largest, few) < 0:
+    while beyond(largest, few) < 0 and largest < _LARGEST:
         largest *= 2
-    return {"low": low * seen, "high": float(brentq(beyond, 0.0, largest, args=(few,), xtol=1e-4)) * seen, "method": "test inversion"}
+    return low, float(brentq(beyond, 0.0, largest, args=(few,), xtol=1e-4)) if largest < _LARGEST else 1.0
 
 
 def exact(hits: int, total: int) -> dict[str, Any]:
