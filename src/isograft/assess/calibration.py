@@ -127,9 +127,11 @@ def fit_temperature(labels: Ints, p: Floats) -> float:
         p: float64 (N, K) softmax probabilities; their logarithms are the logits, up to a constant.
 
     Returns:
-        A temperature in [0.05, 20]; above 1 where the model is too sure of itself. Where all images are right, or chance is better than
-        the model, there is no minimum, and a bound is returned.
+        A temperature in [0.05, 20]; above 1 where the model is too sure of itself. 1 where every image is right, since then the sharpest
+        temperature would fit best, and a few images that went well would make the model certain of everything.
     """
+    if (p.argmax(axis=1) == labels).all():
+        return 1.0
 
     def loss(logarithm: float) -> float:
         return log_loss(labels, apply_temperature(p, float(np.exp(logarithm))))
