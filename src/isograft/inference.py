@@ -54,6 +54,14 @@ class Answer:
     logits: npt.NDArray[np.float32]
     embeddings: npt.NDArray[np.float32]
 
+    def votes(self, temperature: float = 1.0) -> Row:
+        """Median, class by class, of the A softmaxes: float64 (K,) in [0, 1]; of a single one, its probabilities.
+
+        What was chosen for one network's answers (a threshold, a set) holds for the majority of several, not for their mean.
+        """
+        row: Row = np.median(softmax(self.logits.astype(np.float64) / temperature), axis=0)
+        return row
+
     def probabilities(self, temperature: float = 1.0) -> Row:
         """Mean of the A softmaxes of logits / temperature: float64 (K,) in [0, 1], sum 1."""
         row: Row = softmax(self.logits.astype(np.float64) / temperature).mean(axis=0)

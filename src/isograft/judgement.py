@@ -16,7 +16,8 @@ import polars as pl
 
 from isograft.assess import calibration, conformal
 from isograft.assess.domain import Domain, fit_domain
-from isograft.assess.operating import choose_threshold, counts_at, wanted_points
+from isograft.assess.intervals import FEWEST_GROUPS
+from isograft.assess.operating import SENSITIVITY, choose_threshold, counts_at, wanted_points
 from isograft.inference import Answer, softmax
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 FEWEST_IMAGES = 20
+EMPTY = "none"
+"""How a set without a class is written: the image fits no class well."""
+
 SETS: conformal.Method = "lac_per_class"
 """The sets that `predict` writes: a rare class keeps its promise, too."""
 
@@ -41,8 +45,8 @@ class Point:
         name: What people call it.
         of: The class that counts as positive.
         rule: What it was to reach, in words.
-        threshold: An image is positive when the calibrated probability of the class is at least this; None where no held-out image was of
-            the kind that the rule is about.
+        threshold: An image is positive when the calibrated probability of the class is at least this; None where fewer than 8 held-out
+            groups were of the kind that the rule is about.
         by_hand: Whether somebody asked for it.
         held_out: What it reached on the held-out images: `sensitivity`, `specificity`, `images`, `positives`.
     """
@@ -100,9 +104,19 @@ class Judgement:
             classes=record["classes"],
         )
 
+    @property
+    def always_held(self) -> list[str]:
+        """Classes that every prediction set holds, as too few images of them were held out."""
+        rule = self.sets.get(SETS)
+        return [] if rule is None else [name for name, t in zip(self.classes, rule.thresholds, strict=True) if not np.isfinite(t)]
+
     def probabilities(self, answers: Sequence[Answer]) -> Floats:
         """Calibrated probabilities of N answers: float64 (N, K)."""
         return np.stack([answer.probabilities(self.temperature) for answer in answers])
+
+    def votes(self, answers: Sequence[Answer]) -> Floats:
+        """What thresholds and sets are applied to: float64 (N, K), the probabilities of one network, or the median of several answers."""
+        return np.stack([answer.votes(self.temperature) for answer in answers])
 
     def distances(self, answers: Sequence[Answer]) -> Floats | None:
         """How far out of domain each image is, 1 is the threshold: float64 (N,), the mean over networks; None where that is unknown."""
@@ -113,11 +127,10 @@ class Judgement:
         together: Floats = np.mean(each, axis=0)
         return together
 
-    def verdicts(self, p: Floats, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, tuple[Any, list[Any] | None]]:
+    def verdicts(self, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, tuple[Any, list[Any] | None]]:
         """How far each of N answers can be relied on, as columns.
 
         Args:
-            p: float64 (N, K), what `probabilities` gave.
             answers: N answers.
             ids: N ids.
 
@@ -125,11 +138,12 @@ class Judgement:
             Column name to its type and N values, None where unknown: see `isograft.predictions.judged`.
         """
         distances = self.distances(answers) if len(answers) else None
+        p = self.votes(answers) if len(answers) else np.zeros((0, len(self.classes)))
         outside = None if distances is None else distances > 1
         rule = self.sets.get(SETS)
         held = None if rule is None else rule.sets(p, ids)
-        names = np.array(self.classes, dtype=object)
-        listed = None if held is None else ["|".join(names[row]) for row in held]
+        names = np.array([name.replace("|", r"\|") for name in self.classes], dtype=object)
+        listed = None if held is None else ["|".join(names[row]) or EMPTY for row in held]
         unsure = None if held is None else (held.sum(axis=1) != 1) | (False if outside is None else outside)
         columns: dict[str, tuple[Any, list[Any] | None]] = {
             "prediction_set": (pl.String, listed),
@@ -159,15 +173,21 @@ def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], cov
     wanted = wanted_points(points, classes)
     if evidence.missing:
         return {"missing": evidence.missing}
-    if (found := len(evidence.labels)) < FEWEST_IMAGES:
-        return {"missing": f"only {found} labeled images were kept from the training, fewer than {FEWEST_IMAGES}; label more"}
+    found, groups = len(evidence.labels), len(np.unique(evidence.groups))
+    if found < FEWEST_IMAGES or groups < FEWEST_GROUPS:
+        few = f"{found} labeled images of {groups} groups (patients)"
+        return {"missing": f"only {few} were kept from the training, and {FEWEST_IMAGES} of {FEWEST_GROUPS} are needed; label more"}
+    if len(np.unique(evidence.labels)) < 2:
+        return {"missing": "all labeled images that were kept from the training are of one class; label more of the others"}
     labels, raw = evidence.labels, softmax(evidence.logits)
     temperature = calibration.fit_temperature(labels, raw)
     p = softmax(evidence.logits.astype(np.float64) / temperature)
     chosen = []
     for one in wanted:
         positive, scores = labels == classes.index(one.of), p[:, classes.index(one.of)]
-        threshold = choose_threshold(scores, positive, one.measure, one.at_least)
+        kind = positive if one.measure == SENSITIVITY else ~positive
+        enough = len(np.unique(evidence.groups[kind])) >= FEWEST_GROUPS
+        threshold = choose_threshold(scores, positive, one.measure, one.at_least) if enough else None
         if threshold is None and not one.by_hand:
             continue
         reached: dict[str, float | None] = {"images": found, "positives": int(positive.sum())}
@@ -181,7 +201,7 @@ def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], cov
     return {
         "fitted_on": evidence.fitted_on,
         "images": found,
-        "groups": len(np.unique(evidence.groups)),
+        "groups": groups,
         "classes": list(classes),
         "temperature": temperature,
         "figures": {"uncalibrated": _scores(labels, raw), "calibrated": _scores(labels, p)},

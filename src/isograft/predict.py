@@ -54,6 +54,11 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
     classes = model.classes
     if not classes:
         raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    if settings.pool_by in {point.name for point in model.judgement().points if point.by_hand}:
+        raise IsograftError(
+            f"--pool-by {settings.pool_by}: the answer has a column of that name itself, a threshold of the model; rename yours"
+        )
+    _warn_of_unknown(model.judgement())
     parts = list(_parts(model, list(classes), inputs, settings))
     table = pl.concat(parts)
     table = pl.concat([table, further_columns(inputs.further, (), table.columns)], how="horizontal")
@@ -92,6 +97,16 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSe
                 rows = []
     if rows:
         yield _table(rows, classes, judgement)
+
+
+def _warn_of_unknown(judgement: Judgement) -> None:
+    """Say what the model cannot tell of its answers."""
+    if judgement.missing:
+        console.warn(f"the probabilities are not calibrated, and nothing says when not to answer: {judgement.missing}")
+    elif not judgement.domains:
+        console.warn(
+            "the model was handed on without its labeled cases, so no image can be found out of domain, and abstain does not count it"
+        )
 
 
 def _heatmap_folder(model: Model, folder: Path, inputs: int) -> HeatmapFolder:

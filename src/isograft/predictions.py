@@ -43,7 +43,7 @@ def judged(answers: Sequence[Answer | None], ids: Sequence[str | None], judgemen
     rows: list[npt.NDArray[np.float64] | None] = [None] * len(answers)
     for place, row in zip(there, p, strict=True):
         rows[place] = row
-    verdicts = judgement.verdicts(p, known, [ids[row] or "" for row in there])
+    verdicts = judgement.verdicts(known, [ids[row] or "" for row in there])
     spread = {name: pl.Series(name, _spread(values, there, len(answers)), dtype=kind) for name, (kind, values) in verdicts.items()}
     return pl.concat([probability_columns(rows, classes), pl.DataFrame(spread)], how="horizontal")
 
@@ -86,7 +86,7 @@ def check_pooling(further: pl.DataFrame, column: str) -> None:
     if column not in further.columns:
         there = f"they have {', '.join(further.columns)}" if further.width else "they have no further column"
         raise IsograftError(f"--pool-by {column}: the inputs have no such column; {there}")
-    if column in {"images", "unanswered", "predicted", "status", "reason", "id", "uri"} or column.startswith("p_"):
+    if column in UNSURE or column in {"images", "unanswered", "predicted", "status", "reason", "id", "uri"} or column.startswith("p_"):
         raise IsograftError(f"--pool-by {column}: the answer has a column of that name itself; rename yours")
     if empty := further[column].null_count():
         raise IsograftError(f"--pool-by {column}: {empty:,} of {len(further):,} inputs have no value there; fill it in, or use --where")

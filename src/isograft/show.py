@@ -59,7 +59,8 @@ def _judged(model: Model) -> list[tuple[str, Any]]:
         return [("nothing is calibrated", judgement.missing)]
     rows: list[tuple[str, Any]] = [("fitted on", judgement.fitted_on), ("temperature", _short(judgement.temperature))]
     if judgement.sets:
-        rows.append(("prediction sets", f"hold the true class in {next(iter(judgement.sets.values())).coverage:.0%} of images"))
+        always = f"; {', '.join(judgement.always_held)} always" if judgement.always_held else ""
+        rows.append(("prediction sets", f"hold the true class in {next(iter(judgement.sets.values())).coverage:.0%} of images{always}"))
     told = (
         f"nearest labeled images, chosen on {judgement.domains[0].images:,}" if judgement.domains else "unknown without the labeled cases"
     )

@@ -15,7 +15,7 @@ import isograft
 from isograft.assess.calibration import fit_temperature, log_loss
 from isograft.errors import IsograftError
 from isograft.inference import Answer, softmax
-from isograft.judgement import SETS, Judgement, judge
+from isograft.judgement import EMPTY, SETS, Judgement, judge
 from isograft.predictions import UNSURE, judged
 from isograft.train.evidence import Embedded, Evidence
 
@@ -83,8 +83,9 @@ def test_the_temperature_is_that_of_the_held_out_answers(fitted: tuple[dict[str,
 def test_probabilities_are_softmaxes_at_the_temperature(fitted: tuple[dict[str, Any], Judgement], rng: np.random.Generator) -> None:
     _, judgement = fitted
     one = Answer(rng.normal(size=(3, 2)).astype(np.float32), np.zeros((1, 3), np.float32))
-    expected = softmax(one.logits.astype(float) / judgement.temperature).mean(0)
-    np.testing.assert_allclose(judgement.probabilities([one])[0], expected)
+    each = softmax(one.logits.astype(float) / judgement.temperature)
+    np.testing.assert_allclose(judgement.probabilities([one])[0], each.mean(0))
+    np.testing.assert_allclose(judgement.votes([one])[0], np.median(each, axis=0))
 
 
 def test_sets_hold_the_true_class_of_new_images_about_as_often_as_promised(fitted: tuple[dict[str, Any], Judgement]) -> None:
@@ -107,12 +108,12 @@ def test_the_columns_say_what_the_sets_and_distances_say(fitted: tuple[dict[str,
     assert told["out_of_domain"].to_list() == (told["domain_distance"] > 1).to_list()
     assert told["out_of_domain"][:30].sum() <= 3 and told["out_of_domain"][30:].all()
     several = told["prediction_set"].str.split("|").list.len() != 1
-    empty = told["prediction_set"] == ""
+    empty = told["prediction_set"] == EMPTY
     assert told["abstain"].to_list() == (several | empty | told["out_of_domain"]).to_list()
     threshold = next(point.threshold for point in judgement.points if point.name == "screening")
     assert told["screening"].to_list() == (told["p_melanoma"] >= threshold).to_list()
     held = judgement.sets[SETS].sets(told.select("p_nevus", "p_melanoma").to_numpy(), [*ids[:30], *ids[31:]])
-    assert told["prediction_set"].to_list() == ["|".join(np.array(CLASSES)[row]) for row in held]
+    assert told["prediction_set"].to_list() == ["|".join(np.array(CLASSES)[row]) or EMPTY for row in held]
 
 
 def test_an_image_has_the_same_columns_whatever_stands_beside_it(
@@ -127,10 +128,15 @@ def test_an_image_has_the_same_columns_whatever_stands_beside_it(
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"missing": "no labeled image was kept"}, "no labeled image was kept"), ({}, "only 12 labeled images were kept from the training")],
+    [
+        ({"missing": "no labeled image was kept"}, "no labeled image was kept"),
+        ({"n": 12}, "only 12 labeled images of 12 groups"),
+        ({"n": 40, "groups": np.repeat(["p", "q"], 20)}, "only 40 labeled images of 2 groups"),
+        ({"n": 40, "labels": np.zeros(40, int)}, "are of one class"),
+    ],
 )
 def test_without_enough_held_out_images_nothing_is_claimed(changes: dict[str, Any], why: str, rng: np.random.Generator) -> None:
-    record = judge(evidence(rng, n=12, **changes), CLASSES, [], 0.9)
+    record = judge(evidence(rng, **changes), CLASSES, [], 0.9)
     judgement = Judgement.of(record, None)
     assert why in judgement.missing and judgement.temperature == 1
     table = judged(answers(rng, 3), ["a", "b", "c"], judgement, CLASSES)
@@ -238,3 +244,49 @@ def test_a_model_of_an_earlier_version_keeps_its_bytes(classifier: Path) -> None
     text = render(plain)
     assert b"judgement" not in text and b'"members"' not in text
     assert b"judgement" in render(passport)
+
+
+def test_a_threshold_of_single_networks_holds_for_the_majority_of_several() -> None:
+    """Five networks of which each fails on its own images: their mean falls below a threshold that four of five reach."""
+    rng = np.random.default_rng(5)
+    margin = 3 + 0.5 * rng.normal(size=(4000, 1)) + 2 * rng.normal(size=(4000, 5))
+    logits = np.stack([np.zeros_like(margin), margin], axis=2).astype(np.float32)
+    said = [Answer(one, np.zeros((5, 1), np.float32)) for one in logits]
+    threshold = np.quantile(softmax(logits[:, 0].astype(float))[:, 1], 0.2)
+    together = Judgement().votes(said)[:, 1] >= threshold
+    assert together.mean() >= 0.8
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_a_handful_of_labels_is_no_crash_but_a_sentence(folds: int | None, classifier: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"init": "scratch", "backbone": "test_resnet", "image_size": 32, "threads": 1, "labels_per_class": 2}
+    if folds is None:
+        model = isograft.finetune(classifier.parent / "images", out=tmp_path / "m", strategy="probe", **options)
+        assert "only 4 labeled images" in model.judgement().missing
+    else:
+        with pytest.raises(IsograftError, match="--folds 3 cannot be filled"):
+            isograft.finetune(classifier.parent / "images", out=tmp_path / "m", epochs=1, folds=folds, **options)
+
+
+def test_a_threshold_that_nothing_could_be_chosen_on_is_refused_before_the_training(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsograftError, match="needs images kept from the training, and none will be"):
+        isograft.finetune(
+            classifier.parent / "images", out=tmp_path / "m", init="scratch", backbone="test_resnet", image_size=32, labels_per_class=10,
+            operating_point="screening: melanoma sensitivity >= 0.9",
+        )  # fmt: skip
+
+
+def test_images_whose_labels_an_ancestor_knows_are_no_evidence(classifier: Path, tmp_path: Path) -> None:
+    again = isograft.finetune(
+        classifier.parent / "images", out=tmp_path / "m", init=str(classifier), strategy="probe", threads=1, seed=0,
+        cache_dir=classifier.parent / "cache",
+    )  # fmt: skip
+    assert "an ancestor" in again.judgement().missing
+
+
+@pytest.mark.parametrize("column", ["screening", "abstain"])
+def test_images_are_not_pooled_by_a_column_of_the_answer(column: str, classifier: Path, tmp_path: Path) -> None:
+    images = sorted((classifier.parent / "images" / "nevus").iterdir())[:2]
+    pl.DataFrame({"image": [str(image) for image in images], column: ["P1", "P2"]}).write_csv(tmp_path / "list.csv")
+    with pytest.raises(IsograftError, match=f"--pool-by {column}: the answer has a column of that name itself"):
+        isograft.predict(classifier, tmp_path / "list.csv", out=tmp_path / "p.csv", pool_by=column)

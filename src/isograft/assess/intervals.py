@@ -27,6 +27,7 @@ FEWEST_GROUPS = 8
 STRATA = "groups are drawn among those of the same most frequent class"
 
 _BLOCKS = 200
+_DRAWN = 100  # resamples at a time, so that numbering the draws takes little memory
 _UNDEFINED = 0.05  # share of resamples without the figure above which there is no interval
 _SAME = 1e-12
 _LARGEST = 1e6
@@ -61,9 +62,11 @@ class Resampling:
         weights = np.zeros((resamples, len(self.stratum)), np.float32)
         for stratum in np.unique(self.stratum):
             members = np.flatnonzero(self.stratum == stratum)
-            drawn = rng.integers(0, len(members), (resamples, len(members)))
-            flat = (drawn + np.arange(resamples)[:, None] * len(members)).ravel()
-            weights[:, members] = np.bincount(flat, minlength=resamples * len(members)).reshape(resamples, -1)
+            for begin in range(0, resamples, _DRAWN):
+                rows = np.arange(min(_DRAWN, resamples - begin))
+                drawn = rng.integers(0, len(members), (len(rows), len(members)))
+                flat = (drawn + rows[:, None] * len(members)).ravel()
+                weights[begin : begin + len(rows), members] = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
         return weights
 
     def jackknife(self) -> npt.NDArray[np.float32]:
@@ -120,7 +123,7 @@ def intervals(
             found[name] = inverted(figures.gaps(ones)[0], figures.gaps(weights))
             continue
         interval = bca(float(point[column]), samples[:, column], left_out[:, column], support.freedom(name))
-        if interval is None and proportion is not None:
+        if interval is None and proportion is not None and proportion[0] in (0, proportion[1]):
             interval = exact(*support.proportion_of_groups(name))
         if interval is None:
             reasons[name] = "it is the same however the groups are drawn, which is no certainty but too little variety in the test"
@@ -265,6 +268,8 @@ class _Support:
                 total = len(self.drawn.stratum)
                 return None if total >= FEWEST_GROUPS else _too_few("the test", total)
             return _too_few(f"class '{few[0]}'", self.positives[few[0]]) if few else None
+        if figure == "precision" and (groups := self._groups(self.called[of])) < FEWEST_GROUPS:
+            return _too_few(f"what was called '{of}'", groups)
         if figure != "specificity" and self.positives[of] < FEWEST_GROUPS:
             return _too_few(f"class '{of}'", self.positives[of])
         if figure != "recall" and self.negatives[of] < FEWEST_GROUPS:

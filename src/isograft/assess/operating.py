@@ -20,7 +20,7 @@ Measure = Literal["sensitivity", "specificity"]
 SENSITIVITY: Measure = "sensitivity"
 SPECIFICITY: Measure = "specificity"
 USUAL = 0.95
-_TOLD = ("id", "uri", "label", "group", "status", "reason", "leaked")
+_TOLD = ("id", "uri", "label", "group", "status", "reason", "leaked", "target", "picture", "array", "images", "unanswered")
 TAKEN = frozenset((*_TOLD, "predicted", "prediction_set", "abstain", "out_of_domain", "domain_distance"))
 """Columns of predictions, beside which each point asked for has its own."""
 

@@ -21,7 +21,10 @@ _MOST_NUMBERS = 6
 NOT_STATED = "not stated"
 _DECADES = 10
 _MOST_RANGES = 12
-_NAMES = re.compile(r"(.*[_ -])?(id|uri|url|path|file|filename|hash|md5|sha1|sha256|uuid|guid|label|group)", re.IGNORECASE)
+_NAMES = re.compile(
+    r"(.*[_ -])?(id|uri|url|path|file|filename|hash|md5|sha1|sha256|uuid|guid)|label|((patient|lesion|subject|case)[_ -])?group",
+    re.IGNORECASE,
+)
 _ROUNDING = 1e-9  # 0.3 / 0.1 is a little less than 3
 
 

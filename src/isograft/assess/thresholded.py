@@ -41,8 +41,9 @@ def figures_at(scores: Floats, positive: Mask, threshold: float, groups: npt.NDA
     called = scores >= threshold
     cells = (called & positive, called & ~positive, ~called & ~positive, ~called & positive)
     by_group = np.column_stack([np.bincount(drawn.owner[cell], minlength=len(drawn.stratum)) for cell in cells]).astype(np.float64)
-    samples = ratios(*(drawn.bootstrap(RESAMPLES, seed).astype(np.float64) @ by_group).T)
-    left_out = ratios(*(drawn.jackknife().astype(np.float64) @ by_group).T)
+    samples, left_out = {}, {}
+    if not drawn.alone:
+        samples, left_out = (ratios(*(weights @ by_group).T) for weights in (drawn.bootstrap(RESAMPLES, seed), drawn.jackknife()))
     intervals: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for name, value in values.items():
@@ -58,9 +59,11 @@ def figures_at(scores: Floats, positive: Mask, threshold: float, groups: npt.NDA
             reasons[name] = f"{min(behind)} groups (patients or lesions) are behind it, and below {FEWEST_GROUPS} chance cannot be told"
             continue
         interval = log_interval(name, **counts) if drawn.alone else bca(value, samples[name], left_out[name], min(behind) - 1)
-        if interval is None and name in _PROPORTIONS:
+        if interval is None and name in _PROPORTIONS and value in (0, 1):
             interval = exact(behind[0] if value > 0 else 0, behind[0])
-        if interval is None:
+        if interval is None and name in _PROPORTIONS:
+            reasons[name] = "it is the same however the groups are drawn, which is no certainty but too little variety in the test"
+        elif interval is None:
             reasons[name] = "one of its two shares is 0 or close to it, so that the ratio has no bound"
         else:
             intervals[name] = interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isograft.assess.comparison import compare
 from isograft.data.places import short_name
@@ -11,28 +11,42 @@ from isograft.evaluation.answering import answers_to, leaked_rows
 from isograft.evaluation.tested import Tested
 from isograft.settings import EvaluateSettings
 
+if TYPE_CHECKING:
+    from isograft.evaluation.labeled import LabeledData
+    from isograft.model import Model
 
-def compared(tested: Tested, settings: EvaluateSettings) -> dict[str, Any]:
-    """Ask the other model about the same images, and compare.
 
-    Returns:
-        `model`, `leakage`, and what `isograft.assess.comparison.compare` gives.
+def open_other(model: Model, data: LabeledData, settings: EvaluateSettings) -> Model | None:
+    """Open the model to compare with, before anything is classified; None where none is named.
 
     Raises:
-        LeakageError: The other model has seen an image or a group that is tested.
+        LeakageError: It has seen an image or a group that is tested.
         IsograftError: It has other classes, or is the same model.
     """
     from isograft.model import Model
 
-    other = Model.load(settings.against or "")
-    if other.content_hash == tested.model.content_hash:
+    if settings.against is None:
+        return None
+    other = Model.load(settings.against)
+    if other.content_hash == model.content_hash:
         raise IsograftError(f"--against {settings.against} is the tested model itself; give another one")
-    if sorted(other.classes or ()) != sorted(tested.classes):
+    if sorted(other.classes or ()) != sorted(model.classes or ()):
         raise IsograftError(
             f"--against {settings.against} knows the classes {', '.join(other.classes or ()) or 'none'}, but {settings.model} knows "
-            f"{', '.join(tested.classes)}; only models of the same classes can be compared"
+            f"{', '.join(model.classes or ())}; only models of the same classes can be compared"
         )
-    leaked = leaked_rows(other, tested.data, settings.allow_leakage)
+    other.symmetries(settings.tta)
+    leaked_rows(other, data, settings.allow_leakage)
+    return other
+
+
+def compared(tested: Tested, other: Model, settings: EvaluateSettings) -> dict[str, Any]:
+    """Ask the other model about the same images, and compare.
+
+    Returns:
+        `model`, `leakage`, and what `isograft.assess.comparison.compare` gives.
+    """
+    leaked = leaked_rows(other, tested.data, allowed=True)
     p = other.judgement().probabilities(answers_to(other, tested.data, settings))
     order = [list(other.classes or ()).index(name) for name in tested.classes]
     return {

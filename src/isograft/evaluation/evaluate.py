@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -14,7 +14,7 @@ from isograft._version import __version__
 from isograft.data.manifest import SCHEMA
 from isograft.data.places import short_name
 from isograft.errors import IsograftError
-from isograft.evaluation.against import compared
+from isograft.evaluation.against import compared, open_other
 from isograft.evaluation.answering import answers_to, leaked_rows
 from isograft.evaluation.figures import figures
 from isograft.evaluation.labeled import check_labels, given_data, own_test_split
@@ -22,6 +22,9 @@ from isograft.evaluation.tested import Tested
 from isograft.predictions import further_columns, judged, table_bytes
 from isograft.run import require_free, whole_folder
 from isograft.settings import EvaluateSettings
+
+if TYPE_CHECKING:
+    from isograft.model import Model
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -39,9 +42,9 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     out = settings.out
     require_free(out)
-    tested = _tested(settings)
+    tested, other = _tested(settings)
     metrics = _described(tested, settings) | figures(tested, settings)
-    metrics["against"] = None if settings.against is None else compared(tested, settings)
+    metrics["against"] = None if other is None else compared(tested, other, settings)
     table = _predictions(tested)
     files = report_files(tested, metrics, settings)
     with whole_folder(out) as folder:
@@ -54,7 +57,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     return metrics
 
 
-def _tested(settings: EvaluateSettings) -> Tested:
+def _tested(settings: EvaluateSettings) -> tuple[Tested, Model | None]:
     """Open the model and the data, refuse what the model has seen, and ask it about each image."""
     from isograft.model import Model
 
@@ -67,8 +70,9 @@ def _tested(settings: EvaluateSettings) -> Tested:
     data = own_test_split(model, settings.where) if settings.data is None else given_data(settings.data, settings)
     check_labels(data, classes)
     leaked = leaked_rows(model, data, settings.allow_leakage)
+    other = open_other(model, data, settings)
     answers = answers_to(model, data, settings)
-    return Tested(model, data, leaked, answers, model.judgement())
+    return Tested(model, data, leaked, answers, model.judgement()), other
 
 
 def _told(metrics: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isograft.assess import calibration, conformal
-from isograft.assess.intervals import Resampling, bca, exact, intervals
+from isograft.assess.intervals import RESAMPLES, Resampling, bca, exact, intervals
 from isograft.assess.metrics import score
 from isograft.assess.operating import at_prevalence, decision_curve
 from isograft.assess.subgroups import partitions, subgroups
@@ -86,13 +86,15 @@ def _points(tested: Tested, prevalences: dict[str, float]) -> list[dict[str, Any
         entry |= {"by_hand": point.by_hand, "validation": point.held_out, "test": None, "intervals": {}, "reason": None}
         entry |= {"prevalence": prevalences.get(point.of), "at_prevalence": None}
         if point.threshold is None:
-            entry["reason"] = f"no image to choose it on was {'' if point.rule.startswith('sens') else 'not '}of class '{point.of}'"
+            entry["reason"] = (
+                f"too few held-out images to choose it on were {'' if point.rule.startswith('sens') else 'not '}of class '{point.of}'"
+            )
         elif not 0 < positive.sum() < len(positive):
             entry["reason"] = f"{'no image' if not positive.any() else 'every image'} of the test is of class '{point.of}'"
         if point.threshold is None or entry["reason"]:
             found.append(entry)
             continue
-        entry |= figures_at(tested.probabilities[:, k], positive, point.threshold, tested.groups)
+        entry |= figures_at(tested.votes[:, k], positive, point.threshold, tested.groups)
         if entry["prevalence"] is not None:
             entry["at_prevalence"] = at_prevalence(entry["test"]["sensitivity"], entry["test"]["specificity"], entry["prevalence"])
         found.append(entry)
@@ -108,14 +110,14 @@ def _sets(tested: Tested) -> dict[str, Any] | None:
     size = np.bincount(drawn.owner).astype(np.float64)
     methods = {}
     for name, rule in rules.items():
-        held = rule.sets(tested.probabilities, tested.ids.tolist())
+        held = rule.sets(tested.votes, tested.ids.tolist())
         found = conformal.described(held, tested.labels, tested.classes)
         right = held[np.arange(len(held)), tested.labels]
         if drawn.alone:
             interval: dict[str, Any] | None = exact(int(right.sum()), len(right))
         else:
             hits = np.bincount(drawn.owner, weights=right)
-            samples, left_out = ((w @ hits) / (w @ size) for w in (drawn.bootstrap(2000, 0), drawn.jackknife()))
+            samples, left_out = ((w @ hits) / (w @ size) for w in (drawn.bootstrap(RESAMPLES, 0), drawn.jackknife()))
             interval = bca(found["covered"], samples, left_out, len(drawn.stratum) - len(np.unique(drawn.stratum)))
         methods[name] = found | {"interval": interval}
     return {"coverage": next(iter(rules.values())).coverage, "methods": methods}
@@ -123,7 +125,7 @@ def _sets(tested: Tested) -> dict[str, Any] | None:
 
 def _relied_on(tested: Tested) -> dict[str, Any]:
     """How many images were out of domain, and how many got no single answer."""
-    verdicts = tested.judgement.verdicts(tested.probabilities, tested.answers, tested.ids.tolist())
+    verdicts = tested.verdicts
     outside, unsure = verdicts["out_of_domain"][1], verdicts["abstain"][1]
     found: dict[str, Any] = {"out_of_domain": None, "abstained": None}
     if outside is not None:

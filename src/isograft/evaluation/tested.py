@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,16 @@ class Tested:
     def ids(self) -> npt.NDArray[np.str_]:
         """Ids of the images: (N,)."""
         return np.array(self.data.manifest.frame["id"].to_list(), dtype=str)
+
+    @cached_property
+    def votes(self) -> npt.NDArray[np.float64]:
+        """What thresholds and sets are applied to: float64 (N, K)."""
+        return self.judgement.votes(self.answers)
+
+    @cached_property
+    def verdicts(self) -> dict[str, tuple[Any, list[Any] | None]]:
+        """How far each answer can be relied on, as columns."""
+        return self.judgement.verdicts(self.answers, self.ids.tolist())
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float64]:

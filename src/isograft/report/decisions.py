@@ -213,10 +213,12 @@ def _promise(sets: Mapping[str, Any]) -> str:
     )
     if one["covered"] >= promised:
         verdict = "the promise is kept"
-    elif between and between["low"] is not None and between["high"] >= promised:
+    elif not between or between["low"] is None:
+        verdict = "less than promised, and whether by chance cannot be told"
+    elif between["high"] >= promised:
         verdict = "less than promised, by no more than chance may do"
     else:
-        verdict = "less than promised: these images differ from those the sets were fitted on"
+        verdict = "less than promised: few images to fit the sets on, or other images than those"
     return (
         f"In place of one answer the model can name a set of classes that holds the true one in {percent(promised)} of images. "
         f"On this test the sets held it in {percent(one['covered'])}{around}: {verdict}. "

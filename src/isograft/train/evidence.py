@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from torch import nn
 
 from isograft.data.cache import ImageCache
 from isograft.data.duplicates import bound_groups
 from isograft.data.splits import keyed_rank, stratified_folds
 from isograft.inference import Answer, answers
+from isograft.lineage import leaks
 from isograft.train.fitting import Job
 from isograft.train.folds import fold_of
 from isograft.train.partition import Rows
@@ -75,14 +77,34 @@ def gather(job: Job, networks: list[nn.Module]) -> Evidence:
         networks: Its classifiers, one per member.
     """
     if len(networks) > 1:
-        return _of_folds(job, networks)
+        return _without_seen(job, _of_folds(job, networks))
     if job.validation is not None:
-        return _of_validation(job, networks[0])
+        return _without_seen(job, _of_validation(job, networks[0]))
     if job.opening.plan["strategy"] == "probe":
-        return _of_crossed_probes(job)
+        return _without_seen(job, _of_crossed_probes(job))
     known = _kept(job, job.rows.train)
     missing = "no labeled image was kept from the training; finetune with --folds 5, with --val DATA, or with more labels"
     return Evidence(known, [Embedded(_embeddings(job, networks[0], known), np.ones(len(known), bool))], missing=missing)
+
+
+def _without_seen(job: Job, evidence: Evidence) -> Evidence:
+    """Leave out the images whose labels an ancestor was trained or tuned on: its descendants answer them too well."""
+    parent, validation = job.opening.start.parent, job.validation
+    if parent is None or evidence.missing:
+        return evidence
+    manifest = validation.manifest if validation is not None else job.rows.manifest
+    known = parent.seen().filter(pl.col("role").is_in(["train", "val"]))
+    seen = manifest.frame["id"].to_numpy()[leaks(known, manifest)["row"].to_numpy()].astype(str)
+    kept = ~np.isin(evidence.ids, seen)
+    if kept.all():
+        return evidence
+    if not kept.any():
+        return replace(
+            evidence, missing="an ancestor of the model was trained on the labels of all images that were held out; use other images"
+        )
+    told = f"{evidence.fitted_on}, but for {int((~kept).sum()):,} whose labels an ancestor was trained on"
+    arrays = {name: getattr(evidence, name)[kept] for name in ("logits", "labels", "groups", "ids")}
+    return replace(evidence, fitted_on=told, **arrays)
 
 
 def _of_validation(job: Job, network: nn.Module) -> Evidence:
@@ -111,8 +133,8 @@ def _of_crossed_probes(job: Job) -> Evidence:
     targets, labels, groups = job.targets[rows], job.rows.manifest.labels()[rows], bound_groups(job.rows.manifest)[rows]
     keep = np.searchsorted(rows, known := _kept(job, rows))
     everything = Embedded(features[keep], np.ones(len(keep), bool))
-    folds = min(_CROSSED, len(set(groups)))
-    fold = stratified_folds(labels, groups, folds, job.opening.settings.seed)
+    folds = min(_CROSSED, len(set(groups)), int(np.bincount(targets).max()))
+    fold = stratified_folds(labels, groups, folds, job.opening.settings.seed) if folds > 1 else np.full(len(rows), -1)
     used = np.flatnonzero(fold >= 0)
     if not len(used):
         return Evidence(known, [everything], missing="too few groups (patients) were labeled to keep one apart; label more")

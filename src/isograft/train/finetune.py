@@ -8,9 +8,11 @@ import torch
 
 from isograft import console
 from isograft.assess.operating import wanted_points
+from isograft.data.duplicates import bound_groups
 from isograft.data.fingerprint import fingerprint
 from isograft.data.policy import ViewPolicy
 from isograft.data.symmetries import harmless
+from isograft.errors import IsograftError
 from isograft.lineage import leaks
 from isograft.model import Model
 from isograft.plan import Plan
@@ -67,6 +69,11 @@ def _prepare(opening: Opening[FinetuneSettings]) -> Job:
     targets = manifest.class_numbers()
     validated = settings.val is not None or len(rows.val) > 0
     backbone = start.build(preprocess.image_size).to(memory_format=torch.channels_last)
+    if settings.operating_point and not validated and settings.folds is None and settings.strategy != "probe":
+        raise IsograftError(
+            f"--operating-point '{settings.operating_point[0]}' needs images kept from the training, and none will be: add --folds 5, "
+            "--val-fraction 0.2 or --val DATA"
+        )
     started, kept, fewest = bool(start.weights.tensors), start.keeps_statistics, min(len(member) for member in members)
     plan_finetuning(plan, settings, train_images=fewest, validated=validated, started=started, kept_statistics=kept)
     images = opening.cached(manifest, preprocess)
@@ -107,7 +114,7 @@ def _solve_heads(
     features: npt.NDArray[np.float32],
 ) -> list[Probe]:
     """The linear probe's solution for every network."""
-    groups = rows.manifest.groups()
+    groups = bound_groups(rows.manifest)
     probes = []
     for member in members:
         mine = features[np.searchsorted(rows.train, member)]
@@ -129,13 +136,25 @@ def _warn_of_seen_test_images(start: Start, rows: Partition) -> None:
         )
 
 
+def _tell_judgement(model: Model) -> None:
+    """Say what the model cannot tell of its own answers."""
+    judgement = model.judgement()
+    if judgement.missing:
+        console.warn(f"no temperature, threshold or prediction set was fitted: {judgement.missing}")
+    elif always := judgement.always_held:
+        console.warn(f"too few images of {', '.join(always)} were held out to leave the class out of any prediction set; label more of it")
+    for point in judgement.points:
+        if point.threshold is None:
+            console.warn(f"no threshold could be chosen for '{point.name}': too few held-out images; label more of class {point.of}")
+
+
 def _train(run: RunFolder, job: Job) -> Model:
     trained = [train_member(run, job, number) for number in range(len(job.members))]
     networks = [classifier for classifier, _ in trained]
     if len(networks) > 1:
         join_histories(run, len(networks))
-    evidence = gather(job, list(networks))
-    model = save_classifier(run, job, networks, trained[0][1], evidence)
+    model = save_classifier(run, job, networks, trained[0][1], gather(job, list(networks)))
+    _tell_judgement(model)
     run.finish()
     console.say(f"model: {run.path}")
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def member_rows(settings: FinetuneSettings, rows: Partition, plan: Plan) -> list
         return [rows.train]
     labels, groups = rows.manifest.labels()[rows.train], bound_groups(rows.manifest)[rows.train]
     there = len(set(groups))
-    fold = stratified_folds(labels, groups, settings.folds, settings.seed) if there >= settings.folds else np.zeros(0)
+    possible = there >= settings.folds <= max(Counter(labels.tolist()).values())
+    fold = stratified_folds(labels, groups, settings.folds, settings.seed) if possible else np.zeros(0)
     if len(set(fold) - {-1}) < settings.folds:
         raise IsograftError(
             f"--folds {settings.folds} cannot be filled: {settings.data} has {there} groups (patients) to train on, and every class must "

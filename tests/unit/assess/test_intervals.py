@@ -183,3 +183,11 @@ def test_the_calibration_error_of_a_perfect_model_may_be_zero_and_that_of_a_bad_
         found = intervals(labels, p, ["a", "b"], resamples=200)["figures"]["ece"]
         wrong += 0 < found["low"] <= 0.2 <= found["high"]
     assert perfect >= 35 and wrong >= 31
+
+
+def test_where_nothing_varies_but_not_all_are_right_there_is_no_interval(rng: np.random.Generator) -> None:
+    """Every patient has one hit and one miss: their groups are neither all hits nor all misses."""
+    labels = np.repeat([0, 1, 2], 40)
+    called = np.where(np.arange(120) % 2 == 0, labels, (labels + 1) % 3)
+    found = intervals(labels, np.eye(3)[called] * 0.9 + 1 / 30, CLASSES, np.arange(120) // 2, resamples=100)
+    assert "per_class.a.recall" not in found["figures"] and "no certainty" in found["reasons"]["per_class.a.recall"]

@@ -125,3 +125,10 @@ def test_a_column_that_names_patients_or_repeats_the_label_makes_no_parts() -> N
     labels = np.arange(40) % 2
     assert "as if it were the label" in parts_of([("benign", "malignant")[label] for label in labels], "finding", labels)
     assert not isinstance(parts_of(["benign", "malignant", "benign", "benign"] * 10, "finding", labels), str)
+
+
+@pytest.mark.parametrize("name", ["age_group", "ethnic-group", "white label"])
+def test_a_column_of_kinds_of_people_makes_subgroups(name: str) -> None:
+    labels, groups = np.tile([0, 1], 30), np.arange(60).astype(str)
+    parts, left_out = partitions({name: ["young", "young", "old", "old"] * 15}, labels, groups)
+    assert list(parts) == [name] and not left_out
