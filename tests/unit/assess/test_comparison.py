@@ -165,7 +165,7 @@ def test_equal_models_are_told_apart_about_as_rarely_as_promised() -> None:
 
 
 def test_the_ct_ratings_of_hanley_and_mcneil() -> None:
-    """Radiology 1982, 143:29, table 1: 58 normal and 51 abnormal patients rated from 1 to 5. Area .893; standard error after DeLong .0307."""
+    """Radiology 1982, 143:29, table 1: 58 normal and 51 abnormal patients rated 1 to 5. Area .893; standard error after DeLong .0307."""
     normal, abnormal = np.repeat(np.arange(1, 6), [33, 6, 6, 11, 2]), np.repeat(np.arange(1, 6), [3, 2, 2, 11, 33])
     scores, positive = np.r_[abnormal, normal].astype(float), np.arange(109) < 51
     found = delong(positive, scores, scores, ALONE(109))
