@@ -61,13 +61,31 @@ def covered(kind: str, patients: int, worlds: int) -> dict[str, Any]:
     }
 
 
+def calibration_error(worlds: int) -> dict[str, float]:
+    """Shares of tests of 400 images whose interval holds a calibration error of 0.2, and zero where the model is perfect."""
+    from isograft.assess.intervals import intervals
+
+    held = {0.2: 0, 0.0: 0}
+    for number in range(worlds):
+        rng = np.random.default_rng(number)
+        confidence, called = rng.uniform(0.5, 1, 400), rng.integers(0, 2, 400)
+        p = np.where(called[:, None] == [[0, 1]], confidence[:, None], 1 - confidence[:, None])
+        for error in held:
+            labels = np.where(rng.random(400) < confidence - error, called, 1 - called)
+            found = intervals(labels, p, CLASSES[:2], resamples=1000)["figures"]["ece"]
+            held[error] += found["low"] <= error <= found["high"]
+    return {f"calibration error of {error:g}": count / worlds for error, count in held.items()}
+
+
 def main() -> int:
     """Print a table and its JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=400)
     parser.add_argument("--patients", type=int, nargs="+", default=[30, 60, 200])
     args = parser.parse_args()
-    everything = {}
+    everything: dict[str, Any] = calibration_error(args.worlds)
+    for name, share in everything.items():
+        print(f"{name}: held in {100 * share:.1f} % of {args.worlds} tests of 400 images")
     for kind in KINDS:
         for patients in args.patients:
             found = covered(kind, patients, args.worlds)

@@ -40,7 +40,7 @@ def model_card(passport: Passport) -> str:
         p=passport,
         title=_title(passport),
         start=start,
-        members=getattr(passport, "members", 1),
+        members=passport.members,
         classes=_classes(passport),
         figures=[(name, value) for name, value in passport.metrics.items() if name != "step" and isinstance(value, int | float)],
         judgement=_judgement(passport),
@@ -74,10 +74,9 @@ def _title(passport: Passport) -> str:
 
 def _figures(passport: Passport) -> list[dict[str, Any]]:
     """The validation figures of a classifier that the Hub knows a type for."""
-    known = {name: (kind, words) for name, (kind, words) in _FIGURES.items()}
     found = []
     for name, value in passport.metrics.items():
-        kind, words = known.get(name.removeprefix("val_"), ("", ""))
+        kind, words = _FIGURES.get(name.removeprefix("val_"), ("", ""))
         if passport.kind == "classifier" and kind and name.startswith("val_") and isinstance(value, int | float):
             found.append({"type": kind, "value": float(value), "name": f"{words}, of the validation during training"})
     return found
@@ -101,7 +100,7 @@ def _classes(passport: Passport) -> str:
 
 def _judgement(passport: Passport) -> dict[str, Any]:
     """The calibration record for reading: `missing`, or what was fitted on what."""
-    judged: dict[str, Any] = dict(getattr(passport, "judgement", None) or {})
+    judged: dict[str, Any] = passport.judgement
     if not judged or "missing" in judged:
         return {"missing": judged.get("missing") or "it was made without labeled images kept from the training"}
     points = [point for point in judged.get("operating_points") or [] if point.get("threshold") is not None]

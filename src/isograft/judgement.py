@@ -17,7 +17,7 @@ import polars as pl
 from isograft.assess import calibration, conformal
 from isograft.assess.domain import Domain, fit_domain
 from isograft.assess.intervals import FEWEST_GROUPS
-from isograft.assess.operating import SENSITIVITY, choose_threshold, counts_at, wanted_points
+from isograft.assess.operating import SENSITIVITY, SPECIFICITY, choose_threshold, counts_at, known_ratios, wanted_points
 from isograft.inference import Answer, softmax
 
 if TYPE_CHECKING:
@@ -191,7 +191,9 @@ def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], cov
         if threshold is None and not one.by_hand:
             continue
         reached: dict[str, float | None] = {"images": found, "positives": int(positive.sum())}
-        reached |= {} if threshold is None else _shares(counts_at(scores, positive, threshold))
+        if threshold is not None:
+            shares = known_ratios(counts_at(scores, positive, threshold))
+            reached |= {name: shares[name] for name in (SENSITIVITY, SPECIFICITY)}
         chosen.append(
             {"name": one.name, "of": one.of, "rule": one.rule, "threshold": threshold, "by_hand": one.by_hand, "held_out": reached}
         )
@@ -204,25 +206,8 @@ def judge(evidence: Evidence, classes: Sequence[str], points: Sequence[str], cov
         "groups": groups,
         "classes": list(classes),
         "temperature": temperature,
-        "figures": {"uncalibrated": _scores(labels, raw), "calibrated": _scores(labels, p)},
+        "figures": {"uncalibrated": calibration.calibration_scores(labels, raw), "calibrated": calibration.calibration_scores(labels, p)},
         "operating_points": chosen,
         "conformal": rules,
         "domain": [fit_domain(one.apart).record() for one in evidence.embedded],
-    }
-
-
-def _scores(labels: npt.NDArray[np.int64], p: Floats) -> dict[str, float]:
-    return {
-        "brier": calibration.brier(labels, p),
-        "log_loss": calibration.log_loss(labels, p),
-        "ece": calibration.expected_calibration_error(labels, p),
-    }
-
-
-def _shares(counts: dict[str, int]) -> dict[str, float | None]:
-    """Sensitivity and specificity of counts; None where there is no image of the kind."""
-    positives, negatives = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
-    return {
-        "sensitivity": counts["tp"] / positives if positives else None,
-        "specificity": counts["tn"] / negatives if negatives else None,
     }

@@ -19,6 +19,8 @@ from isograft.run import require_free, write_atomic
 from isograft.settings import PredictSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from isograft.explain.folder import HeatmapFolder
     from isograft.judgement import Judgement
     from isograft.model import Model
@@ -77,10 +79,10 @@ def _parts(model: Model, classes: list[str], inputs: Inputs, settings: PredictSe
     """Classify row by row; only finished rows are held, packed into columns every few thousand."""
     found = [place for place in inputs.places if place is not None]
     threads = settings.threads or io_threads(found, os.cpu_count() or 1)
-    pictures = read_ahead(found, model.preprocess, threads)
-    answered = classify(model.network(), model.preprocess, pictures, symmetries=model.symmetries(settings.tta))
+    pictures, network = read_ahead(found, model.preprocess, threads), model.network()
+    answered = classify(network, model.preprocess, pictures, symmetries=model.symmetries(settings.tta))
     judgement = model.judgement()
-    heatmaps = None if settings.heatmaps is None else _heatmap_folder(model, settings.heatmaps, len(inputs.uris))
+    heatmaps = None if settings.heatmaps is None else _heatmap_folder(model, network, settings.heatmaps, len(inputs.uris))
     rows: list[tuple[str, Picture, Answer | None]] = []
     with console.Progress(len(inputs.uris), "Predicting") as progress:
         for number, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):
@@ -109,11 +111,11 @@ def _warn_of_unknown(judgement: Judgement) -> None:
         )
 
 
-def _heatmap_folder(model: Model, folder: Path, inputs: int) -> HeatmapFolder:
+def _heatmap_folder(model: Model, network: nn.Module, folder: Path, inputs: int) -> HeatmapFolder:
     from isograft.explain.explainer import Explainer
     from isograft.explain.folder import HeatmapFolder
 
-    explainer = Explainer(model.network(), model.preprocess)
+    explainer = Explainer(network, model.preprocess)
     console.say(f"heatmaps: {explainer.method} ({explainer.reason})")
     return HeatmapFolder(folder, explainer, list(model.classes or ()), inputs)
 

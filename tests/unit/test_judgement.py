@@ -34,7 +34,7 @@ def evidence(rng: np.random.Generator, n: int = 200, **changes: Any) -> Evidence
     cases, held = near[:n].astype(np.float32), near[n:].astype(np.float32)
     given = {
         "case_rows": np.arange(n),
-        "embedded": [Embedded(cases, np.ones(n, bool), [(cases, held)])],
+        "embedded": [Embedded(cases, [(cases, held)])],
         "fitted_on": "the 200 images of a test",
         "logits": logits,
         "labels": labels,

@@ -35,7 +35,7 @@ from isograft.plan_values import BOUNDS, check_value
 )
 def test_a_value_that_cannot_be_is_refused_by_name_and_origin(name: str, wanted: object) -> None:
     with pytest.raises(IsograftError, match=f"plan.json sets {name} to .*, which cannot be"):
-        check_value(name, wanted, "plan.json")
+        assert check_value(name, wanted, "plan.json") is None  # it raises otherwise
 
 
 @pytest.mark.parametrize(

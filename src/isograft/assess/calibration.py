@@ -46,6 +46,11 @@ def log_loss_terms(labels: Ints, p: Floats) -> Floats:
     return terms
 
 
+def calibration_scores(labels: Ints, p: Floats) -> dict[str, float]:
+    """How far probabilities can be taken at their word: `brier`, `log_loss` and `ece`."""
+    return {"brier": brier(labels, p), "log_loss": log_loss(labels, p), "ece": expected_calibration_error(labels, p)}
+
+
 @dataclass(frozen=True)
 class Bins:
     """Images sorted by a probability into bins of equal mass.

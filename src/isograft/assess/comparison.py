@@ -3,7 +3,7 @@
 Differences are paired: both models are resampled with the same groups. Areas under ROC curves are compared by DeLong, DeLong and
 Clarke-Pearson (1988, doi:10.2307/2531595), over groups by Obuchowski (1997, doi:10.2307/2533958), which is the former where each group has
 one image. Right and wrong answers are compared by McNemar's exact test (1947), over groups by the same argument: a model that is no better
-wins a group as likely as it loses it.
+wins a group as likely as it loses it. All other figures are compared by exchanging the two models' answers to random groups.
 """
 
 from __future__ import annotations

@@ -78,15 +78,16 @@ def fit_domain(apart: Sequence[tuple[Embeddings, Embeddings]], flagged: float = 
 
 def distances(trained: Embeddings, embeddings: Embeddings, neighbours: int) -> Floats:
     """Cosine distance of each image to its k-th nearest one of the training: float64 (N,) in [0, 2]."""
-    known, found = _unit(trained), np.empty(len(embeddings))
+    known, found = directions(trained), np.empty(len(embeddings))
     for begin in range(0, len(embeddings), _ROWS):
-        near = _unit(embeddings[begin : begin + _ROWS]) @ known.T
+        near = directions(embeddings[begin : begin + _ROWS]) @ known.T
         found[begin : begin + _ROWS] = 1 - np.partition(near, len(known) - neighbours, axis=1)[:, len(known) - neighbours]
     return np.maximum(found, 0.0)
 
 
-def _unit(embeddings: Embeddings) -> Floats:
+def directions(embeddings: Embeddings) -> Floats:
+    """Embeddings (..., D) of length 1; one of zeros stays, and is at distance 1 from everything."""
     wide = embeddings.astype(np.float64)
-    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    length = np.linalg.norm(wide, axis=-1, keepdims=True)
     unit: Floats = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
     return unit

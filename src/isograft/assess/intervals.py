@@ -139,9 +139,8 @@ def bca(point: float, samples: Floats, left_out: Floats, freedom: int | None = N
         point: The figure.
         samples: float64 (R,) the figure of every resample; NaN where undefined.
         left_out: float64 (B,) the figure without each group or block of groups.
-        freedom: Groups behind the figure less the strata they are drawn in. A resample varies less than a new sample by n - 1 over n, and
-        its
-            spread is itself uncertain; so the ends are moved out as a t-interval is against a normal one (Hesterberg 2015,
+        freedom: Groups behind the figure less the strata they are drawn in. A resample varies less than a new sample by n - 1 over n,
+            and its spread is itself uncertain; so the ends are moved out as a t-interval is against a normal one (Hesterberg 2015,
             doi:10.1080/00031305.2015.1089789). None leaves them.
 
     Returns:

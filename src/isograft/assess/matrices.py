@@ -13,7 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Matrices = npt.NDArray[Any]
+
+
+def by_group(labels: Ints, predicted: Ints, owner: Ints, groups: int, classes: int) -> Ints:
+    """Confusion matrix of every group: int64 (G, K, K).
+
+    Args:
+        labels: int64 (N,) true classes.
+        predicted: int64 (N,).
+        owner: int64 (N,) number of each image's group.
+        groups: G.
+        classes: K.
+    """
+    flat = (owner * classes + labels) * classes + predicted
+    return np.bincount(flat, minlength=groups * classes * classes).reshape(groups, classes, classes).astype(np.int64)
 
 
 def ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:

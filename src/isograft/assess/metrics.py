@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from isograft.assess import matrices as counts
-from isograft.assess.calibration import brier, expected_calibration_error, log_loss
+from isograft.assess.calibration import calibration_scores
 from isograft.errors import IsograftError
 
 Floats = npt.NDArray[np.float64]
@@ -82,9 +82,7 @@ def score(
         "accuracy": float(np.trace(matrix) / len(y)),
         "balanced_accuracy": _macro(per_class, present, "recall"),
         **_overall(per_class, present, matrix, reasons),
-        "brier": brier(y, p),
-        "log_loss": log_loss(y, p),
-        "ece": expected_calibration_error(y, p),
+        **calibration_scores(y, p),
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
         "macro_classes": present,
@@ -94,8 +92,8 @@ def score(
 
 def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
     """Count images by true class (row) and predicted class (column): int64 (K, K)."""
-    flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
-    return flat.reshape(classes, classes).astype(np.int64)
+    matrix: Ints = counts.by_group(labels, predicted, np.zeros_like(labels), 1, classes)[0]
+    return matrix
 
 
 def roc_auc(positive: npt.NDArray[np.bool_], scores: Floats) -> float | None:

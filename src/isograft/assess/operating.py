@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ Measure = Literal["sensitivity", "specificity"]
 SENSITIVITY: Measure = "sensitivity"
 SPECIFICITY: Measure = "specificity"
 USUAL = 0.95
+COUNTS = ("tp", "fp", "tn", "fn")
 _TOLD = ("id", "uri", "label", "group", "status", "reason", "leaked", "target", "picture", "array", "images", "unanswered")
 TAKEN = frozenset((*_TOLD, "predicted", "prediction_set", "abstain", "out_of_domain", "domain_distance"))
 """Columns of predictions, beside which each point asked for has its own."""
@@ -158,6 +159,12 @@ def ratios(tp: Floats, fp: Floats, tn: Floats, fn: Floats) -> dict[str, Floats]:
             "lr_negative": (1 - sensitivity) / specificity,
         }
     return {name: np.where(np.isfinite(value), value, np.nan) for name, value in found.items()}
+
+
+def known_ratios(counts: Mapping[str, int]) -> dict[str, float | None]:
+    """The figures of `ratios` of what `counts_at` gives; None where there is nothing to divide by."""
+    found = ratios(*(np.array(float(counts[name])) for name in COUNTS))
+    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
 
 
 def at_prevalence(sensitivity: float, specificity: float, prevalence: float) -> dict[str, float | None]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from isograft.assess.matrices import present_mean
+from isograft.assess.weighted import Ranked, areas, rank
 from isograft.data.splits import keyed_rank
 
 MOST_IMAGES = 5000
@@ -73,11 +75,12 @@ def probe(name: str, features: npt.NDArray[np.float32], labels: Labels, groups: 
         model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=_RIDGE, class_weight="balanced"))
         told = model.fit(features[train], labels[train]).decision_function(features[test])
         scores[test[:, None], np.searchsorted(names, model.classes_)] = np.stack([-told, told], axis=1) if told.ndim == 1 else told
-    ranked = [_Ranked.of(scores[:, place], labels == one) for place, one in enumerate(names)]
-    low, high = _interval(ranked, groups)
+    owners, owner = np.unique(groups, return_inverse=True)
+    ranked = [rank(scores[:, place], labels == one, owner) for place, one in enumerate(names)]
+    low, high = _interval(ranked, len(owners))
     recalls = [float((names[scores[labels == one].argmax(axis=1)] == one).mean()) for one in names]
-    auc = _macro([one.auc(np.ones(len(labels))) for one in ranked])
-    return Probe(name, auc, low, high, float(np.mean(recalls)), 1 / len(names), len(labels), len(np.unique(groups)))
+    auc = float(_macro_areas(ranked, np.ones((1, len(owners))))[0])
+    return Probe(name, auc, low, high, float(np.mean(recalls)), 1 / len(names), len(labels), len(owners))
 
 
 def _testable(labels: Labels, groups: Labels) -> npt.NDArray[np.bool_]:
@@ -86,44 +89,15 @@ def _testable(labels: Labels, groups: Labels) -> npt.NDArray[np.bool_]:
     return np.array([name in enough for name in labels], dtype=bool)
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """Scores of one class, ranked once.
-
-    Attributes:
-        place: The rank of every score, ties alike.
-        positive: Which images are of the class.
-        ranks: How many ranks there are.
-    """
-
-    place: npt.NDArray[np.int64]
-    positive: npt.NDArray[np.bool_]
-    ranks: int
-
-    @classmethod
-    def of(cls, score: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> _Ranked:
-        values, place = np.unique(score, return_inverse=True)
-        return cls(place, positive, len(values))
-
-    def auc(self, weights: npt.NDArray[np.float64]) -> float:
-        """Weighted Mann-Whitney statistic: the chance that a positive scores above a negative; ties count half."""
-        up = np.bincount(self.place, weights * self.positive, minlength=self.ranks)
-        down = np.bincount(self.place, weights * ~self.positive, minlength=self.ranks)
-        total = up.sum() * down.sum()
-        return float((up * (np.cumsum(down) - down / 2)).sum() / total) if total > 0 else float("nan")
+def _macro_areas(ranked: list[Ranked], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean area under the ROC curve over the classes that were drawn, for weights of the groups (R, G): (R,)."""
+    each = np.column_stack([areas(one, np.ascontiguousarray(weights.T))[0] for one in ranked])
+    return present_mean(each, ~np.isnan(each))
 
 
-def _interval(ranked: list[_Ranked], groups: Labels) -> tuple[float, float]:
+def _interval(ranked: list[Ranked], groups: int) -> tuple[float, float]:
     """Percentile interval of the macro AUC, whole groups drawn anew."""
     draw = np.random.default_rng(0)
-    owners, owner = np.unique(groups, return_inverse=True)
-    values = []
-    for _ in range(RESAMPLES):
-        times = np.bincount(draw.integers(0, len(owners), len(owners)), minlength=len(owners))[owner].astype(float)
-        values.append(_macro([one.auc(times) for one in ranked]))
+    times = [np.bincount(draw.integers(0, groups, groups), minlength=groups) for _ in range(RESAMPLES)]
+    values = _macro_areas(ranked, np.array(times, dtype=np.float64))
     return float(np.nanquantile(values, 0.025)), float(np.nanquantile(values, 0.975))
-
-
-def _macro(areas: list[float]) -> float:
-    """Mean over the classes that were drawn."""
-    return float(np.nanmean(areas)) if not np.isnan(areas).all() else float("nan")

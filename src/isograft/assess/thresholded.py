@@ -9,13 +9,12 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from isograft.assess.intervals import FEWEST_GROUPS, LEVEL, RESAMPLES, Resampling, bca, exact
-from isograft.assess.operating import counts_at, ratios
+from isograft.assess.operating import counts_at, known_ratios, ratios
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _PROPORTIONS = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "ppv": ("tp", "fp"), "npv": ("tn", "fn")}
-_COUNTS = ("tp", "fp", "tn", "fn")
 
 
 def figures_at(scores: Floats, positive: Mask, threshold: float, groups: npt.NDArray[Any], seed: int = 0) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def figures_at(scores: Floats, positive: Mask, threshold: float, groups: npt.NDA
         where nothing varies Clopper and Pearson's with groups as units. Fewer than 8 groups behind a figure, and there is none.
     """
     counts: dict[str, Any] = dict(counts_at(scores, positive, threshold))
-    values = {name: _known(value) for name, value in ratios(*(np.array([float(counts[key])]) for key in _COUNTS)).items()}
+    values = known_ratios(counts)
     drawn = Resampling.of(positive.astype(np.int64), groups, 2)
     called = scores >= threshold
     cells = (called & positive, called & ~positive, ~called & ~positive, ~called & positive)
@@ -109,7 +108,3 @@ def _undefined(name: str, tp: int, fp: int, tn: int, fn: int) -> str:
     if not tn + fn and name in {"npv", "lr_negative"}:
         return "every image was called positive"
     return f"{'no' if name == 'lr_positive' else 'every'} image of another class was called positive, so the ratio has no bound"
-
-
-def _known(value: Floats) -> float | None:
-    return None if np.isnan(value[0]) else float(value[0])

@@ -25,7 +25,7 @@ _CACHED = 80_000  # weights of images at a time, so that they stay in the proces
 
 
 @dataclass(frozen=True)
-class _Ranked:
+class Ranked:
     """Scores of one class against the rest, in rising order, equal ones together.
 
     Attributes:
@@ -58,16 +58,15 @@ class WeightedFigures:
 
     def __init__(self, labels: Ints, p: Floats, classes: Sequence[str], owner: Ints) -> None:
         self.images, self.groups, self.classes = len(labels), int(owner.max()) + 1, len(classes)
-        flat = (owner * self.classes + labels) * self.classes + p.argmax(axis=1)
-        size = self.groups * self.classes**2
-        self.matrices = np.bincount(flat, minlength=size).reshape(self.groups, -1).astype(np.float64)
-        confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
+        predicted = p.argmax(axis=1)
+        self.matrices = counts.by_group(labels, predicted, owner, self.groups, self.classes).reshape(self.groups, -1).astype(np.float64)
+        confidence, right = p.max(axis=1), predicted == labels
         cut = equal_mass(confidence)
         gaps = np.zeros((self.groups, len(cut.low)))
         np.add.at(gaps, (owner, cut.number), confidence - right)
         sums = [np.bincount(owner, weights=terms, minlength=self.groups) for terms in (brier_terms(labels, p), log_loss_terms(labels, p))]
         self.linear = np.column_stack([np.bincount(owner, minlength=self.groups), *sums, gaps])
-        self.ranked = [_ranked(p[:, k], labels == k, owner) for k in range(self.classes)]
+        self.ranked = [rank(p[:, k], labels == k, owner) for k in range(self.classes)]
         self.names = [*counts.OVERALL, "macro_roc_auc", "macro_pr_auc", "brier", "log_loss", "ece"]
         self.names += [f"per_class.{name}.{figure}" for figure in (*counts.PER_CLASS, "roc_auc", "pr_auc") for name in classes]
 
@@ -88,8 +87,8 @@ class WeightedFigures:
         matrices = (w @ self.matrices).reshape(-1, self.classes, self.classes)
         present = counts.true_images(matrices) > 0
         sums = w @ self.linear
-        areas = [_areas(one, np.ascontiguousarray(w.T)) for one in self.ranked]
-        roc, pr = (np.column_stack(each) for each in zip(*areas, strict=True))
+        both = [areas(one, np.ascontiguousarray(w.T)) for one in self.ranked]
+        roc, pr = (np.column_stack(each) for each in zip(*both, strict=True))
         overall = [figure(matrices) for figure in counts.OVERALL.values()]
         overall += [counts.present_mean(roc, present), counts.present_mean(pr, present)]
         images = sums[:, 0]
@@ -99,16 +98,17 @@ class WeightedFigures:
         return np.column_stack([*overall, *per_class, roc, pr])
 
 
-def _ranked(scores: Floats, positive: npt.NDArray[np.bool_], owner: Ints) -> _Ranked:
+def rank(scores: Floats, positive: npt.NDArray[np.bool_], owner: Ints) -> Ranked:
+    """Rank the scores of one class once, for many samples: scores (N,), positive (N,), number of each image's group (N,)."""
     order = np.argsort(scores, kind="stable")
     starts = np.r_[0, np.flatnonzero(np.diff(scores[order])) + 1]
     place = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(scores)))
     hit = place[positive[order]]
     hit_starts = np.r_[0, np.flatnonzero(np.diff(hit)) + 1][: len(hit)]
-    return _Ranked(owner[order], starts, owner[order][positive[order]], hit_starts, hit[hit_starts])
+    return Ranked(owner[order], starts, owner[order][positive[order]], hit_starts, hit[hit_starts])
 
 
-def _areas(ranked: _Ranked, weights: Floats) -> tuple[Floats, Floats]:
+def areas(ranked: Ranked, weights: Floats) -> tuple[Floats, Floats]:
     """Areas under the ROC curve (ties count half) and the precision-recall curve (a step sum) for weights (G, R): float64 (R,)."""
     if not len(ranked.hit_place):
         return np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)

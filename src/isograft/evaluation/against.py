@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from isograft.assess.comparison import compare
 from isograft.data.places import short_name
@@ -16,7 +19,14 @@ if TYPE_CHECKING:
     from isograft.model import Model
 
 
-def open_other(model: Model, data: LabeledData, settings: EvaluateSettings) -> Model | None:
+class Other(NamedTuple):
+    """The model to compare with, and which tested rows it or an ancestor has seen: bool (N,)."""
+
+    model: Model
+    leaked: npt.NDArray[np.bool_]
+
+
+def open_other(model: Model, data: LabeledData, settings: EvaluateSettings) -> Other | None:
     """Open the model to compare with, before anything is classified; None where none is named.
 
     Raises:
@@ -36,21 +46,20 @@ def open_other(model: Model, data: LabeledData, settings: EvaluateSettings) -> M
             f"{', '.join(model.classes or ())}; only models of the same classes can be compared"
         )
     other.symmetries(settings.tta)
-    leaked_rows(other, data, settings.allow_leakage)
-    return other
+    return Other(other, leaked_rows(other, data, settings.allow_leakage))
 
 
-def compared(tested: Tested, other: Model, settings: EvaluateSettings) -> dict[str, Any]:
+def compared(tested: Tested, other: Other, settings: EvaluateSettings) -> dict[str, Any]:
     """Ask the other model about the same images, and compare.
 
     Returns:
         `model`, `leakage`, and what `isograft.assess.comparison.compare` gives.
     """
-    leaked = leaked_rows(other, tested.data, allowed=True)
-    p = other.judgement().probabilities(answers_to(other, tested.data, settings))
-    order = [list(other.classes or ()).index(name) for name in tested.classes]
+    model = other.model
+    p = model.judgement().probabilities(answers_to(model, tested.data, settings))
+    order = [list(model.classes or ()).index(name) for name in tested.classes]
     return {
-        "model": {"name": short_name(other.folder), "content_hash": other.content_hash},
-        "leakage": {"images": int(leaked.sum())},
+        "model": {"name": short_name(model.folder), "content_hash": model.content_hash},
+        "leakage": {"images": int(other.leaked.sum())},
         **compare(tested.labels, tested.probabilities, p[:, order], tested.classes, tested.groups),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -14,17 +14,14 @@ from isograft._version import __version__
 from isograft.data.manifest import SCHEMA
 from isograft.data.places import short_name
 from isograft.errors import IsograftError
-from isograft.evaluation.against import compared, open_other
+from isograft.evaluation.against import Other, compared, open_other
 from isograft.evaluation.answering import answers_to, leaked_rows
 from isograft.evaluation.figures import figures
 from isograft.evaluation.labeled import check_labels, given_data, own_test_split
 from isograft.evaluation.tested import Tested
-from isograft.predictions import further_columns, judged, table_bytes
+from isograft.predictions import further_columns, table_bytes
 from isograft.run import require_free, whole_folder
 from isograft.settings import EvaluateSettings
-
-if TYPE_CHECKING:
-    from isograft.model import Model
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -57,7 +54,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     return metrics
 
 
-def _tested(settings: EvaluateSettings) -> tuple[Tested, Model | None]:
+def _tested(settings: EvaluateSettings) -> tuple[Tested, Other | None]:
     """Open the model and the data, refuse what the model has seen, and ask it about each image."""
     from isograft.model import Model
 
@@ -90,8 +87,7 @@ def _told(metrics: dict[str, Any]) -> str:
 def _predictions(tested: Tested) -> pl.DataFrame:
     """One row per tested image: who it is, what it is, what the model says, then the data's further columns; no absolute path."""
     frame, _ = tested.data.manifest.portable()
-    said = judged(tested.answers, tested.ids.tolist(), tested.judgement, tested.classes)
-    table = pl.concat([frame.select("id", "uri", "label", "group"), said], how="horizontal")
+    table = pl.concat([frame.select("id", "uri", "label", "group"), tested.said], how="horizontal")
     if tested.leaked.any():
         table = table.with_columns(pl.Series("leaked", tested.leaked))
     ours = [name for name in SCHEMA if name != "source" or frame["source"].null_count() == len(frame)]

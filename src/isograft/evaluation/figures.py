@@ -25,9 +25,8 @@ def figures(tested: Tested, settings: EvaluateSettings) -> dict[str, Any]:
 
     Returns:
         What `score` gives, and `intervals`, `judgement`, `calibration`, `operating_points`, `decision_curves`, `conformal`,
-        `risk_coverage`, `out_of_domain`, `abstained`, `subgroups` and
-        `subgroups_left_out` (why a column makes none); None where the model carries no judgement for it
-        (docs/reference/metrics.md).
+        `risk_coverage`, `out_of_domain`, `abstained`, `subgroups` and `subgroups_left_out` (why a column makes none); None where the model
+        carries no judgement for it (docs/reference/metrics.md).
     """
     labels, p, classes, groups = tested.labels, tested.probabilities, tested.classes, tested.groups
     judgement = tested.judgement
@@ -67,11 +66,7 @@ def _calibration(tested: Tested) -> dict[str, Any]:
     }
     if not judgement.missing:
         raw = np.stack([answer.probabilities() for answer in tested.answers])
-        found["uncalibrated"] = {
-            "brier": calibration.brier(labels, raw),
-            "log_loss": calibration.log_loss(labels, raw),
-            "ece": calibration.expected_calibration_error(labels, raw),
-        }
+        found["uncalibrated"] = calibration.calibration_scores(labels, raw)
         found["reliability"]["uncalibrated_bins"] = top(raw)
     return found
 
@@ -125,13 +120,12 @@ def _sets(tested: Tested) -> dict[str, Any] | None:
 
 def _relied_on(tested: Tested) -> dict[str, Any]:
     """How many images were out of domain, and how many got no single answer."""
-    verdicts = tested.verdicts
-    outside, unsure = verdicts["out_of_domain"][1], verdicts["abstain"][1]
+    outside, unsure = tested.said["out_of_domain"], tested.said["abstain"]
     found: dict[str, Any] = {"out_of_domain": None, "abstained": None}
-    if outside is not None:
-        found["out_of_domain"] = {"flagged": int(np.sum(outside)), "share": float(np.mean(outside)), "threshold": 1.0}
-    if unsure is not None:
-        kept = ~np.array(unsure, dtype=bool)
+    if not outside.null_count():
+        found["out_of_domain"] = {"flagged": int(outside.sum()), "share": float(outside.to_numpy().mean()), "threshold": 1.0}
+    if not unsure.null_count():
+        kept = ~unsure.to_numpy()
         right = tested.probabilities.argmax(axis=1) == tested.labels
         accuracy = float(right[kept].mean()) if kept.any() else None
         found["abstained"] = {"images": int((~kept).sum()), "share": float((~kept).mean()), "accuracy_of_answered": accuracy}

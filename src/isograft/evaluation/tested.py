@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from isograft.evaluation.labeled import LabeledData
 from isograft.inference import Answer
 from isograft.judgement import Judgement
+from isograft.predictions import judged
 
 if TYPE_CHECKING:
     from isograft.model import Model
@@ -61,9 +63,9 @@ class Tested:
         return self.judgement.votes(self.answers)
 
     @cached_property
-    def verdicts(self) -> dict[str, tuple[Any, list[Any] | None]]:
-        """How far each answer can be relied on, as columns."""
-        return self.judgement.verdicts(self.answers, self.ids.tolist())
+    def said(self) -> pl.DataFrame:
+        """The answers as columns, see `isograft.predictions.judged`: N rows."""
+        return judged(self.answers, self.ids.tolist(), self.judgement, self.classes)
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from isograft.assess.domain import directions
 from isograft.cases import Cases
 from isograft.data.address import Address
 from isograft.data.manifest import Manifest
@@ -53,7 +54,8 @@ class SimilarCases:
     def __init__(self, folder: Path, cases: Cases) -> None:
         self._folder = folder
         self._table = cases.table
-        self._directions = _unit(cases.embeddings)
+        self._ids = cases.table["id"].to_numpy()
+        self._directions = directions(cases.embeddings)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -84,12 +86,11 @@ class SimilarCases:
                 f"the cases of {self._folder} have embeddings of shape {self._directions.shape[1:]}, but the model's have shape "
                 f"{embeddings.shape}; copy the folder again, or use --similar 0"
             )
-        cosines = np.einsum("cmd,md->c", self._directions, _unit(embeddings)) / len(embeddings)
+        cosines = np.einsum("cmd,md->c", self._directions, directions(embeddings)) / len(embeddings)
         distances = np.clip(1 - cosines, 0, 2)
         order = np.argsort(distances, kind="stable")
-        ids = self._table["id"].to_list()
-        others = [int(row) for row in order if without is None or ids[int(row)] != without]
-        return [self._case(row, float(distances[row])) for row in others[:k]]
+        others = order if without is None else order[self._ids[order] != without]
+        return [self._case(int(row), float(distances[row])) for row in others[:k]]
 
     def _case(self, row: int, distance: float) -> Case:
         known = self._table.row(row, named=True)
@@ -105,11 +106,3 @@ class SimilarCases:
         split = Manifest.read(path)
         keys = split.frame.select("id", "uri").rows()
         return {(str(key[0]), str(key[1])): place for key, place in zip(keys, split.addresses(), strict=True)}
-
-
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Vectors (..., D) of length 1; a vector of zeros stays, and is at distance 1 from everything."""
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-    directions: npt.NDArray[np.float64] = wide / np.where(lengths > 0, lengths, 1)
-    return directions

@@ -158,7 +158,7 @@ class _Known:
     def _members(self) -> str:
         if self.passport is None:
             return ""
-        many = getattr(self.passport, "members", 1)
+        many = self.passport.members
         return "a single network" if many == 1 else f"{many} networks, one per fold, whose answers are averaged"
 
     def _measures(self) -> str:

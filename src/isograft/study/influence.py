@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from isograft.assess.matrices import OVERALL, present_mean, ratio
+from isograft.assess.matrices import OVERALL, by_group, present_mean, ratio
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -48,21 +48,15 @@ def influence(truth: npt.ArrayLike, probabilities: npt.ArrayLike, groups: npt.Ar
     """
     y, p = np.asarray(truth, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
     names, owner = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    by_group = _matrices(y, p.argmax(axis=1), owner, len(names), p.shape[1])
-    whole = by_group.sum(axis=0)
-    matrices = np.concatenate([whole[None], whole - by_group])
+    matrices_of = by_group(y, p.argmax(axis=1), owner, len(names), p.shape[1])
+    whole = matrices_of.sum(axis=0)
+    matrices = np.concatenate([whole[None], whole - matrices_of])
     values = np.empty((len(matrices), len(figures)))
     for column, name in enumerate(figures):
         values[:, column] = _areas(y, p, owner, len(names)) if name == "macro_roc_auc" else OVERALL[name](matrices)
     left_out, count = values[1:], len(names)
     shares = np.sqrt((count - 1) / count) * (left_out.mean(axis=0) - left_out) if count > 1 else np.full_like(left_out, np.nan)
     return Influence(names, values[0], shares)
-
-
-def _matrices(truth: Ints, predicted: Ints, owner: Ints, groups: int, classes: int) -> Ints:
-    """Confusion matrix of every group: int64 (G, K, K)."""
-    flat = (owner * classes + truth) * classes + predicted
-    return np.bincount(flat, minlength=groups * classes * classes).reshape(groups, classes, classes).astype(np.int64)
 
 
 def _areas(y: Ints, p: Floats, owner: Ints, groups: int) -> Floats:

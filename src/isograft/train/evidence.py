@@ -32,12 +32,10 @@ class Embedded:
 
     Attributes:
         cases: float32 (C, D), the labeled images of `Evidence.case_rows`.
-        trained: bool (C,), which of them this network was trained on.
         apart: Pairs of embeddings (A, D) it was trained on and (B, D) it was not: what a distance to images never seen looks like.
     """
 
     cases: Floats
-    trained: npt.NDArray[np.bool_]
     apart: list[tuple[Floats, Floats]] = field(default_factory=list)
 
 
@@ -84,7 +82,7 @@ def gather(job: Job, networks: list[nn.Module]) -> Evidence:
         return _without_seen(job, _of_crossed_probes(job))
     known = _kept(job, job.rows.train)
     missing = "no labeled image was kept from the training; finetune with --folds 5, with --val DATA, or with more labels"
-    return Evidence(known, [Embedded(_embeddings(job, networks[0], known), np.ones(len(known), bool))], missing=missing)
+    return Evidence(known, [Embedded(_embeddings(job, networks[0], known))], missing=missing)
 
 
 def _without_seen(job: Job, evidence: Evidence) -> Evidence:
@@ -117,7 +115,7 @@ def _of_validation(job: Job, network: nn.Module) -> Evidence:
     chose = "" if job.opening.plan["strategy"] == "paper" else ", which also chose when the training stopped"
     return Evidence(
         known,
-        [Embedded(cases, np.ones(len(known), bool), [(cases, held)])],
+        [Embedded(cases, [(cases, held)])],
         f"the {len(said):,} images of the validation {'data' if validation.given else 'split'}{chose}",
         logits=np.stack([answer.logits[0] for answer in said]),
         labels=validation.targets,
@@ -130,9 +128,9 @@ def _of_crossed_probes(job: Job) -> Evidence:
     """Solve the head again without each of five folds; the frozen backbone was trained on no label."""
     rows, probe, features = job.rows.train, job.probes[0], job.features
     assert features is not None  # noqa: S101  (a probe has features)
-    targets, labels, groups = job.targets[rows], job.rows.manifest.labels()[rows], bound_groups(job.rows.manifest)[rows]
+    targets, labels, groups = job.targets[rows], job.rows.manifest.labels()[rows], job.groups[rows]
     keep = np.searchsorted(rows, known := _kept(job, rows))
-    everything = Embedded(features[keep], np.ones(len(keep), bool))
+    everything = Embedded(features[keep])
     folds = min(_CROSSED, len(set(groups)), int(np.bincount(targets).max()))
     fold = stratified_folds(labels, groups, folds, job.opening.settings.seed) if folds > 1 else np.full(len(rows), -1)
     used = np.flatnonzero(fold >= 0)
@@ -144,15 +142,8 @@ def _of_crossed_probes(job: Job) -> Evidence:
         solved = fit_probe(features[rest], targets[rest], groups[rest], job.opening.settings.seed, probe.strength)
         logits[held] = solved.logits(features[held])
         everything.apart.append((features[keep][rest[keep]], features[held]))
-    return Evidence(
-        known,
-        [everything],
-        f"{len(used):,} training images, each judged by a head that was solved without its group ({folds} folds)",
-        logits=logits[used],
-        labels=targets[used],
-        groups=groups[used].astype(str),
-        ids=_ids(job, rows[used]),
-    )
+    told = f"{len(used):,} training images, each judged by a head that was solved without its group ({folds} folds)"
+    return _of_training_rows(job, known, [everything], told, logits, used)
 
 
 def _of_folds(job: Job, networks: list[nn.Module]) -> Evidence:
@@ -167,16 +158,17 @@ def _of_folds(job: Job, networks: list[nn.Module]) -> Evidence:
         logits[held] = np.stack([answer.logits[0] for answer in said])
         cases, trained = _embeddings(job, network, known), fold[keep] != number
         apart = (cases[trained], np.stack([answer.embeddings[0] for answer in said]))
-        embedded.append(Embedded(cases, trained, [apart]))
+        embedded.append(Embedded(cases, [apart]))
     used = np.flatnonzero(fold >= 0)
+    told = f"{len(used):,} training images, each judged by the one network of {len(networks)} that was not trained on it"
+    return _of_training_rows(job, known, embedded, told, logits, used)
+
+
+def _of_training_rows(job: Job, known: Rows, embedded: list[Embedded], told: str, logits: Floats, used: Rows) -> Evidence:
+    """The evidence of those training rows that were held out once: logits (T, K), and which of the T rows were used."""
+    rows = job.rows.train[used]
     return Evidence(
-        known,
-        embedded,
-        f"{len(used):,} training images, each judged by the one network of {len(networks)} that was not trained on it",
-        logits=logits[used],
-        labels=job.targets[rows[used]],
-        groups=bound_groups(job.rows.manifest)[rows[used]].astype(str),
-        ids=_ids(job, rows[used]),
+        known, embedded, told, logits=logits[used], labels=job.targets[rows], groups=job.groups[rows].astype(str), ids=_ids(job, rows)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from isograft.data.cache import ImageCache
+from isograft.data.duplicates import bound_groups
 from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.data.preprocess import Preprocess
 from isograft.networks.backbones import feature_count
@@ -57,10 +59,10 @@ class Job:
     features: npt.NDArray[np.float32] | None
     probes: list[Probe]
 
-    @property
+    @cached_property
     def groups(self) -> npt.NDArray[np.object_]:
-        """Group of each labeled image: (N,)."""
-        return self.rows.manifest.groups()
+        """What must stay on one side of a split, for each labeled image: (N,)."""
+        return bound_groups(self.rows.manifest)
 
 
 def untrained(job: Job, number: int) -> Classifier:

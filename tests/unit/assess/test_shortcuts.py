@@ -37,16 +37,6 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
     assert again == probe("x", features, labels, groups, keys)
 
 
-def test_the_area_is_that_of_scikit_learn_for_weights_and_ties() -> None:
-    from sklearn.metrics import roc_auc_score
-
-    from isograft.assess.shortcuts import _Ranked
-
-    draw = np.random.default_rng(0)
-    score, positive, weights = draw.integers(0, 9, 300).astype(float), draw.random(300) < 0.3, draw.integers(0, 4, 300).astype(float)
-    assert _Ranked.of(score, positive).auc(weights) == pytest.approx(roc_auc_score(positive, score, sample_weight=weights))
-
-
 def test_a_group_that_repeats_itself_gives_no_advantage() -> None:
     """Groups are recognised by their own features, but none stands on both sides."""
     draw = np.random.default_rng(3)
