@@ -161,6 +161,7 @@ def finetune(
     val_fraction: float | Literal["auto"] = "auto",
     operating_point: str | Sequence[str] = (),
     coverage: float = 0.9,
+    keep_thumbnails: bool = False,
     folds: int | None = None,
     labels: str | Path | None = None,
     path_column: str | None = None,
@@ -194,6 +195,7 @@ def finetune(
         val_fraction: Share of the training groups used to choose when to stop.
         operating_point: Threshold to choose on held-out images, such as 'screening: melanoma sensitivity >= 0.95'; repeatable.
         coverage: Share of images whose class the prediction set shall hold.
+        keep_thumbnails: Keep small pictures of the labeled images in the model folder, to be shown as similar cases.
         folds: Train one network per fold on the other folds; they answer as an ensemble.
         labels: CSV with labels, groups and sources, when DATA is a folder.
         path_column: CSV column naming the file [default: found].
@@ -272,6 +274,8 @@ def predict(
     heatmaps: str | Path | None = None,
     pool_by: str | None = None,
     top_k: int | None = None,
+    engine: Literal["auto", "torch", "onnxruntime", "ray"] = "auto",
+    resume: bool = False,
     tile_size: int = 256,
     microns_per_pixel: float = 0.5,
     tissue: float = 0.5,
@@ -292,6 +296,8 @@ def predict(
         heatmaps: Folder to write a picture and an array to for each image: what speaks for the class.
         pool_by: One answer for all images with one value of this column, for example file or group.
         top_k: With --pool-by: per class, average the K images most sure of it [default: all].
+        engine: What computes: torch, onnxruntime, or many processes or machines under ray.
+        resume: Continue an interrupted run: rows that were answered are kept; nothing else may change.
         tile_size: Slides: side of a tile in pixels.
         microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
         tissue: Slides: least share of tissue in a tile.
@@ -350,6 +356,104 @@ def explain(
 
     Returns:
         The table written: one row per input.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def export(
+    model: str | Path | Model,
+    *,
+    to: Literal["onnx", "safetensors", "timm"],
+    out: str | Path,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    images: str | None = None,
+) -> dict[str, Any]:
+    """Write a model in a form that other programs load, and prove on real images that its answers are the same.
+
+    Args:
+        model: The model folder.
+        to: An ONNX file, one safetensors file, or a folder that timm.create_model loads.
+        out: The file (.onnx, .safetensors) or, for timm, the folder to write.
+        precision: Arithmetic of the exported network; fp16 and int8 go with --to onnx.
+        images: Images on which the answers are compared [default: the model's test split, or else its labeled cases].
+
+    Returns:
+        The comparison with predict.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def serve(
+    model: str | Path | Model,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: str | Path | None = None,
+    max_megabytes: int = 64,
+    max_megapixels: int = 50,
+    label: str | Path | None = None,
+    labels_out: str | Path | None = None,
+) -> None:
+    """Answer in the browser and over HTTP: a local web app for one classifier, for research use only.
+
+    Args:
+        model: The model folder.
+        host: Address to listen on; anything but this machine itself asks clients for a token.
+        port: Port to listen on; 0 takes a free one.
+        token_file: File with the token that clients must send [default: a new one when others can reach --host].
+        max_megabytes: Largest upload.
+        max_megapixels: Largest image, by its header, before it is decoded.
+        label: Table of images to label in the app, as suggest writes it.
+        labels_out: Manifest (.parquet) the labels are written to; an existing one is continued.
+
+    Returns:
+        Nothing; it runs until it is stopped.
+
+    Raises:
+        IsograftError: An option or the input is wrong; the message says what, where and what to do.
+    """
+
+def suggest(
+    model: str | Path | Model,
+    input: str | Path | Manifest,
+    *,
+    n: int,
+    out: str | Path,
+    strategy: Literal["auto", "coverage", "uncertainty"] = "auto",
+    seed: int = 0,
+    tile_size: int = 256,
+    microns_per_pixel: float = 0.5,
+    tissue: float = 0.5,
+    slide_resolution: float | None = None,
+    window: str | None = None,
+    hash_key: str | Path | None = None,
+    path_column: str | None = None,
+    where: str | None = None,
+    threads: int | None = None,
+) -> DataFrame:
+    """Choose which unlabeled images are worth labeling next.
+
+    Args:
+        model: The model folder.
+        input: An image, a slide, a folder, a tar shard, a URL of one, a CSV or a manifest.
+        n: How many images to choose.
+        out: The table to write (.csv), best first; isograft serve --label opens it.
+        strategy: Choose images that cover the pool, those the model is unsure of, or as its number of labels calls for.
+        seed: Seed of every draw.
+        tile_size: Slides: side of a tile in pixels.
+        microns_per_pixel: Slides: resolution of the tiles in µm per pixel.
+        tissue: Slides: least share of tissue in a tile.
+        slide_resolution: Slides: µm per pixel of the finest level [default: as the slide states it].
+        window: DICOM: show grey through the window of this name, or CENTRE/WIDTH [default: first].
+        hash_key: DICOM: file with the key of patient hashes [default: ~/.config/isograft/key].
+        path_column: Column naming the file, when INPUT is a CSV [default: found].
+        where: Use only rows for which this holds, for example "sex == 'female'".
+        threads: Threads for decoding [default: one per core].
+
+    Returns:
+        The table written, best first.
 
     Raises:
         IsograftError: An option or the input is wrong; the message says what, where and what to do.

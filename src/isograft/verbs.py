@@ -146,6 +146,9 @@ VERBS: dict[str, Verb] = {
         ),
         Verb("predict", s.PredictSettings, "isograft.predict:predict", "polars:DataFrame", "The table written: one row per input."),
         Verb("explain", s.ExplainSettings, "isograft.explain.explain:explain", "polars:DataFrame", "The table written: one row per input."),
+        Verb("export", s.ExportSettings, "isograft.export.export:export", "builtins:dict[str, Any]", "The comparison with predict."),
+        Verb("serve", s.ServeSettings, "isograft.serve.serve:serve", "builtins:None", "Nothing; it runs until it is stopped."),
+        Verb("suggest", s.SuggestSettings, "isograft.suggest.suggest:suggest", "polars:DataFrame", "The table written, best first."),
         Verb("study", s.StudySettings, "isograft.study.study:study", "builtins:dict[str, Any]", "The summary, as in summary.json."),
         Verb(
             "fetch",

@@ -17,6 +17,14 @@ from isograft.settings.data import (
     IngestSettings,
     TableSettings,
 )
+from isograft.settings.deploy import (
+    ExportFormat,
+    ExportPrecision,
+    ExportSettings,
+    ServeSettings,
+    SuggestSettings,
+    SuggestStrategy,
+)
 from isograft.settings.study import StudySettings
 from isograft.settings.training import (
     IDLE,
@@ -55,6 +63,9 @@ __all__ = [
     "EvaluateSettings",
     "ExplainSettings",
     "ExplanationName",
+    "ExportFormat",
+    "ExportPrecision",
+    "ExportSettings",
     "FetchSettings",
     "FinetuneSettings",
     "IngestSettings",
@@ -64,10 +75,13 @@ __all__ = [
     "PrecisionName",
     "PredictSettings",
     "PretrainSettings",
+    "ServeSettings",
     "Settings",
     "ShowSettings",
     "StrategyName",
     "StudySettings",
+    "SuggestSettings",
+    "SuggestStrategy",
     "TableSettings",
     "TrainingSettings",
     "flag",

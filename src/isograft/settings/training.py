@@ -83,6 +83,9 @@ class FinetuneSettings(TrainingSettings):
         (), description="Threshold to choose on held-out images, such as 'screening: melanoma sensitivity >= 0.95'; repeatable."
     )
     coverage: float = Field(0.9, gt=0.5, lt=1, description="Share of images whose class the prediction set shall hold.")
+    keep_thumbnails: bool = Field(
+        False, description="Keep small pictures of the labeled images in the model folder, to be shown as similar cases."
+    )
     folds: int | None = Field(None, ge=2, le=20, description="Train one network per fold on the other folds; they answer as an ensemble.")
 
     @model_validator(mode="after")

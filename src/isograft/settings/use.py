@@ -66,6 +66,9 @@ class InputSettings(ContentSettings):
         return False
 
 
+EngineName = Literal["auto", "torch", "onnxruntime", "ray"]
+
+
 class PredictSettings(InputSettings):
     """Classify images: one row per input, whatever its state."""
 
@@ -74,6 +77,8 @@ class PredictSettings(InputSettings):
     heatmaps: Path | None = Field(None, description="Folder to write a picture and an array to for each image: what speaks for the class.")
     pool_by: str | None = Field(None, description="One answer for all images with one value of this column, for example file or group.")
     top_k: int | None = Field(None, ge=1, description="With --pool-by: per class, average the K images most sure of it [default: all].")
+    engine: EngineName = Field("auto", description="What computes: torch, onnxruntime, or many processes or machines under ray.")
+    resume: bool = Field(False, description="Continue an interrupted run: rows that were answered are kept; nothing else may change.")
 
     @property
     def needs_file(self) -> bool:
