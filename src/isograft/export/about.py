@@ -16,27 +16,18 @@ RESEARCH_ONLY = "For research use only. Not a medical device."
 
 
 def about(model: Model) -> dict[str, Any]:
-    """Classes, thresholds, lineage and licence of a classifier, JSON-ready.
+    """Classes, thresholds, lineage and licence of a model, JSON-ready.
 
     Returns:
-        `classes`, in the order of the scores; `temperature`; `prediction_set`, the least probability with which each class is in the set (null:
-        always); `operating_points`, each with its class and least probability; `calibration`, what these were fitted on, or why there are
-        none; `preprocess`; `backbone`; `members`, how many networks; `lineage`; `licence` of the starting weights, where known;
-        `citations`; `content_hash` of the model folder; `made_by`; `use`.
+        `classes`, in the order of the scores; `temperature`; `prediction_set`, the least probability with which each class is in
+        the set (null: always); `operating_points`, each with its class and least probability; `calibration`, what these were fitted on,
+        or why there are none; `preprocess`; `backbone`; `members`, how many networks; `lineage`; `licence` of the starting weights, where
+        known; `citations`; `content_hash` of the model folder; `made_by`; `use`. A backbone has neither classes nor what is about them.
     """
-    passport, judgement = model.passport, model.judgement()
-    rule = judgement.sets.get(SETS)
-    least = None if rule is None else [1 - t if t < float("inf") else None for t in rule.thresholds.tolist()]
+    passport = model.passport
+    of_classes = _about_classes(model) if passport.classes is not None else {}
     return {
-        "classes": list(passport.classes or ()),
-        "temperature": judgement.temperature,
-        "prediction_set": None if rule is None else {"coverage": rule.coverage, "least_probability": least},
-        "operating_points": [
-            {"name": point.name, "class": point.of, "rule": point.rule, "least_probability": point.threshold}
-            for point in judgement.points
-            if point.threshold is not None
-        ],
-        "calibration": f"missing: {judgement.missing}" if judgement.missing else f"fitted on {judgement.fitted_on}",
+        **of_classes,
         "preprocess": passport.preprocess.model_dump(mode="json"),
         "backbone": passport.backbone.model_dump(mode="json"),
         "members": passport.members,
@@ -46,6 +37,23 @@ def about(model: Model) -> dict[str, Any]:
         "content_hash": passport.content_hash,
         "made_by": f"isograft {__version__}",
         "use": RESEARCH_ONLY,
+    }
+
+
+def _about_classes(model: Model) -> dict[str, Any]:
+    judgement = model.judgement()
+    rule = judgement.sets.get(SETS)
+    least = None if rule is None else [1 - t if t < float("inf") else None for t in rule.thresholds.tolist()]
+    return {
+        "classes": list(model.classes or ()),
+        "temperature": judgement.temperature,
+        "prediction_set": None if rule is None else {"coverage": rule.coverage, "least_probability": least},
+        "operating_points": [
+            {"name": point.name, "class": point.of, "rule": point.rule, "least_probability": point.threshold}
+            for point in judgement.points
+            if point.threshold is not None
+        ],
+        "calibration": f"missing: {judgement.missing}" if judgement.missing else f"fitted on {judgement.fitted_on}",
     }
 
 

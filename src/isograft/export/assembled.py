@@ -27,7 +27,8 @@ def assembled(network: Any, preprocess: Preprocess, temperature: float, told: Ma
 
     Returns:
         An `onnx.ModelProto`. In: `image` uint8 (B, H, W, 3) RGB of any height and width. Out: `probabilities` float32 (B, K), calibrated;
-        `logits` float32 (B, M, K) of M networks before calibration; `embedding` float32 (B, D), the pooled features, or (B, M, D) when M > 1.
+        `logits` float32 (B, M, K) of M networks before calibration; `embedding` float32 (B, D), the pooled features,
+        or (B, M, D) when M > 1. Of a backbone there is only `embedding`.
 
     Raises:
         IsograftError: ONNX finds the graph unsound.
@@ -49,22 +50,27 @@ def assembled(network: Any, preprocess: Preprocess, temperature: float, told: Ma
 
 
 def _calibrate(graph: Any, temperature: float) -> None:
-    """Turn the network's two outputs into the three of the file."""
+    """Turn the network's outputs into those of the file."""
     logits, features = (f"{_NETWORK}{name}" for name in ("logits", "embeddings"))
     shapes = {one.name: [side.dim_value or side.dim_param for side in one.type.tensor_type.shape.dim] for one in graph.output}
-    batch, members, classes = shapes[logits]
-    embedding = shapes[features] if members > 1 else [batch, shapes[features][2]]
-    graph.node.extend(
-        [
-            helper.make_node("Constant", [], ["temperature"], value_float=float(temperature)),
-            helper.make_node("Constant", [], ["members"], value_ints=[1]),
-            helper.make_node("Div", [logits, "temperature"], ["cooled"]),
-            helper.make_node("Softmax", ["cooled"], ["each"], axis=2),
-            helper.make_node("ReduceMean", ["each", "members"], ["probabilities"], keepdims=0),
-            helper.make_node("Identity", [logits], ["logits"]),
-            helper.make_node("Identity" if members > 1 else "Squeeze", [features, "members"][: 1 + (members == 1)], ["embedding"]),
-        ]
-    )
+    batch, members, length = shapes[features]
+    made: list[tuple[str, list[Any]]] = []
+    graph.node.append(helper.make_node("Constant", [], ["members"], value_ints=[1]))
+    if logits in shapes:
+        graph.node.extend(
+            [
+                helper.make_node("Constant", [], ["temperature"], value_float=float(temperature)),
+                helper.make_node("Div", [logits, "temperature"], ["cooled"]),
+                helper.make_node("Softmax", ["cooled"], ["each"], axis=2),
+                helper.make_node("ReduceMean", ["each", "members"], ["probabilities"], keepdims=0),
+                helper.make_node("Identity", [logits], ["logits"]),
+            ]
+        )
+        made += [("probabilities", [batch, shapes[logits][2]]), ("logits", shapes[logits])]
+    if members > 1:
+        graph.node.append(helper.make_node("Identity", [features], ["embedding"]))
+    else:
+        graph.node.append(helper.make_node("Squeeze", [features, "members"], ["embedding"]))
+    made.append(("embedding", [batch, members, length] if members > 1 else [batch, length]))
     del graph.output[:]
-    for name, shape in (("probabilities", [batch, classes]), ("logits", [batch, members, classes]), ("embedding", embedding)):
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in made)

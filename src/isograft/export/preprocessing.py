@@ -3,9 +3,9 @@
 A network that is handed on must see the pixels that `predict` shows it, and the resize of another library differs from ours by grey levels.
 OpenCV scales uint8 images in two ways, written here as arithmetic (tests/unit/export/test_preprocessing.py compares them over many sizes):
 
-- Area average when both sides shrink: each output pixel is the mean of the input pixels that its cell covers, weighted by the part covered; a
-  part under a thousandth of a pixel is left out. Horizontally first, in float32, rounded once, half to even. Where both factors are whole
-  numbers the sum is a whole number, and is divided at the end (of 2 x 2 pixels half is rounded up).
+- Area average when both sides shrink: each output pixel is the mean of the input pixels that its cell covers, weighted by the part
+  covered; a part under a thousandth of a pixel is left out. Horizontally first, in float32, rounded once, half to even. Where both factors
+  are whole numbers the sum is a whole number, and is divided at the end (of 2 x 2 pixels half is rounded up).
 - Linear otherwise, in whole numbers: weights in 2048ths, horizontally first; the sums lose 4 bits before the vertical step and 16 after it.
 
 The functions are read by onnxscript, which turns them into a graph: `onnx.TensorProto` types are its numbers 2 (uint8), 1 (float32),
@@ -146,7 +146,7 @@ def resize(x, height, width):
     if op.And(height == rows, width == columns):
         scaled = op.Identity(x)
     else:
-        if op.And(shrinks, both):
+        if op.And(shrinks, both):  # noqa: SIM108  (onnxscript knows statements only)
             scaled = area(x, height, width)
         else:
             scaled = linear(x, height, width, shrinks)
