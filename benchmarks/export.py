@@ -1,7 +1,7 @@
 """What an exported network costs and gains, against torch in the same process.
 
-For each model folder and each arithmetic: size, images per second of the network on ready squares relative to torch, one at a time and
-sixteen at a time, and what the comparison with `predict` on the model's own test split says. Ratios are medians over turns taken alternately.
+For each model folder and each arithmetic: size, images per second of the network on ready squares relative to torch, one at a time
+and sixteen at a time, and what the comparison with `predict` on the model's own test split says. Ratios are medians over turns.
 
     python benchmarks/export.py MODEL...
 """
