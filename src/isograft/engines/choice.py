@@ -32,7 +32,7 @@ _TRIED = 32
 _REPEATS = 3
 
 
-def engine_for(model: Model, name: str, images: int) -> Engine:
+def engine_for(model: Model, name: str, images: int, network: nn.Module | None = None) -> Engine:
     """Make what computes a model's answers.
 
     Args:
@@ -40,11 +40,12 @@ def engine_for(model: Model, name: str, images: int) -> Engine:
         name: `torch`, `onnxruntime`, or `auto`: torch for few images or on a GPU; for many the faster of both, measured once for
             a model and a machine.
         images: How many will be asked about.
+        network: Of the model, if it was loaded before.
 
     Raises:
         IsograftError: ONNX Runtime is asked for and not installed, the network cannot be turned into ONNX, or it answers differently there.
     """
-    network = model.network()
+    network = network or model.network()
     if name == "torch" or (name == "auto" and not _worth_measuring(model, images)):
         return _torch_engine(model, network)
     if name == "auto":

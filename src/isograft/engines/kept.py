@@ -36,7 +36,7 @@ class Kept:
     @classmethod
     def of(cls, model: Model) -> Kept:
         """The notes of a model on this machine."""
-        told = json.dumps([model.content_hash, versions(), _machine()], sort_keys=True)
+        told = json.dumps([model.content_hash, versions(), machine()], sort_keys=True)
         return cls(default_cache_dir() / "engines", hashlib.sha256(told.encode()).hexdigest()[:32])
 
     @property
@@ -84,11 +84,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _machine() -> list[str]:
-    """What kind of machine this is, as far as speed and rounding go."""
+def machine() -> str:
+    """What kind of machine this is, as far as speed and rounding go: 16 hexadecimal digits."""
+    import torch
+
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    model = sorted({line for line in lines if line.startswith(("model name", "flags", "CPU part"))})
-    return [platform.system(), platform.machine(), platform.processor(), str(os.cpu_count()), *model]
+    kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "CPU part"))})
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    told = [platform.system(), platform.machine(), platform.processor(), str(os.cpu_count()), gpu, *kinds]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
