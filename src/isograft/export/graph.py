@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from isograft.errors import IsograftError
 from isograft.extras import needed
+from isograft.networks.ensemble import Ensemble
+from isograft.networks.heads import Classifier
 
 if TYPE_CHECKING:
     from isograft.data.preprocess import Preprocess
-    from isograft.networks.ensemble import Ensemble
-    from isograft.networks.heads import Classifier
 
 OPSET = 18
 """Of ONNX; ONNX Runtime 1.14 and later know it."""
@@ -25,30 +25,33 @@ class Shown(nn.Module):
     """A network that takes pixels as they are.
 
     Args:
-        network: A classifier or an ensemble of them, on the CPU.
+        network: A classifier, an ensemble of them, or a backbone, on the CPU.
         preprocess: Its preprocessing, of which only `normalise` is applied.
     """
 
-    def __init__(self, network: Classifier | Ensemble, preprocess: Preprocess) -> None:
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.network = network
         self._normalise = preprocess.normalise
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels uint8 (B, S, S, 3) to logits (B, M, K) and pooled features (B, M, D) of M networks."""
-        return self.network.outputs(self._normalise(pixels))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Pixels uint8 (B, S, S, 3) to logits (B, M, K) and pooled features (B, M, D) of M networks; of a backbone to features alone."""
+        x = self._normalise(pixels)
+        if isinstance(self.network, Classifier | Ensemble):
+            return self.network.outputs(x)
+        return (self.network(x).unsqueeze(1),)
 
 
-def network_graph(network: Classifier | Ensemble, preprocess: Preprocess) -> Any:
+def network_graph(network: nn.Module, preprocess: Preprocess) -> Any:
     """Turn a network into an ONNX graph.
 
     Args:
-        network: A classifier or an ensemble of them; it is left on the CPU in evaluation mode.
+        network: A classifier, an ensemble of them, or a backbone; it is left on the CPU in evaluation mode.
         preprocess: Its preprocessing.
 
     Returns:
         An `onnx.ModelProto`: `pixels` uint8 (B, S, S, 3) RGB in, `logits` float32 (B, M, K) and `embeddings` float32 (B, M, D) out, for
-        any batch B.
+        any batch B; of a backbone only `embeddings`.
 
     Raises:
         IsograftError: The packages for it are not installed, or the network holds something that ONNX cannot say.
@@ -67,7 +70,7 @@ def network_graph(network: Classifier | Ensemble, preprocess: Preprocess) -> Any
                 (torch.zeros((2, side, side, 3), dtype=torch.uint8),),
                 dynamo=True,
                 input_names=["pixels"],
-                output_names=["logits", "embeddings"],
+                output_names=["logits", "embeddings"] if isinstance(network, Classifier | Ensemble) else ["embeddings"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
                 verbose=False,
