@@ -123,10 +123,9 @@ class Known:
 
     def _cosines(self, columns: npt.NDArray[np.intp], shown: Floats) -> Floats:
         """Cosines of some of the known images to a direction each, or all to one, each computed for itself."""
-        lengths = self._lengths[columns, None]
-        wide = self._embeddings[columns].astype(np.float64)
-        unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
-        cosines: Floats = np.einsum("pd,pd->p", unit, np.broadcast_to(shown, unit.shape))
+        along = np.einsum("pd,pd->p", self._embeddings[columns], np.broadcast_to(shown, (len(columns), shown.shape[-1])), dtype=np.float64)
+        lengths = self._lengths[columns]
+        cosines: Floats = np.divide(along, lengths, out=np.zeros_like(along), where=lengths > 0)
         return cosines
 
 

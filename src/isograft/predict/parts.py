@@ -63,6 +63,8 @@ class Parts:
         if self.asked:
             self._check(asked, now)
             return
+        for stale in self.path.glob("part-*.parquet"):  # of a run that was killed while it let its parts go
+            stale.unlink()
         write_atomic(self.path / _INPUTS, table_bytes(now, self.path / _INPUTS))
         write_atomic(self.path / _ASKED, json.dumps(asked, indent=2, sort_keys=True) + "\n")
         self.asked = json.loads(json.dumps(asked))
@@ -134,17 +136,17 @@ class Parts:
 
     def _check(self, asked: dict[str, Any], now: pl.DataFrame) -> None:
         again = f"repeat the first command, or delete {self.path} and start again without --resume"
-        told = json.loads(json.dumps(asked))
-        changed = sorted(key for key in {*self.asked, *told} if self.asked.get(key) != told.get(key))
+        before, told = _flat(self.asked), _flat(json.loads(json.dumps(asked)))
+        changed = sorted(key for key in {*before, *told} if before.get(key) != told.get(key))
         if changed:
-            listed = ", ".join(f"{key}: {self.asked.get(key)!r} became {told.get(key)!r}" for key in changed)
+            listed = ", ".join(f"{key}: {before.get(key)!r} became {told.get(key)!r}" for key in changed)
             raise IsograftError(f"--resume continues a run unchanged, but {listed}; {again}")
-        before = pl.read_parquet(self.path / _INPUTS)
-        if before.equals(now):
+        known = pl.read_parquet(self.path / _INPUTS)
+        if known.equals(now):
             return
-        if before.columns != now.columns or len(before) != len(now):
-            raise IsograftError(f"--resume: the run was started with {len(before):,} inputs or other columns, now {len(now):,}; {again}")
-        row = next(row for row in range(len(now)) if before.row(row) != now.row(row))
+        if known.columns != now.columns or len(known) != len(now):
+            raise IsograftError(f"--resume: the run was started with {len(known):,} inputs or other columns, now {len(now):,}; {again}")
+        row = next(row for row in range(len(now)) if known.row(row) != now.row(row))
         raise IsograftError(f"--resume: {now['uri'][row]} changed since the run was started; {again}")
 
 
@@ -205,6 +207,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(asked, dict) or not asked:
         raise IsograftError(f"{path} does not say what was asked; delete {path.parent} and start again")
     return asked
+
+
+def _flat(asked: dict[str, Any]) -> dict[str, Any]:
+    """What was asked, without the groups it is written in."""
+    return {name: value for key, one in asked.items() for name, value in (one.items() if isinstance(one, dict) else [(key, one)])}
 
 
 def _as_they_are(inputs: Inputs) -> pl.DataFrame:

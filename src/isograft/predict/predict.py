@@ -98,7 +98,7 @@ def _answer(parts: Parts, model: Model, inputs: Inputs, settings: PredictSetting
 @contextmanager
 def _answering(parts: Parts, model: Model, inputs: Inputs, settings: PredictSettings) -> Iterator[Answering]:
     """What answers, as it was decided when the run began; what was asked is noted, or compared with the note."""
-    name = parts.asked.get("engine", settings.engine)
+    name = parts.asked.get("computed_by", settings.engine)
     if name == "ray":
         from isograft.predict.ray_answering import RayAnswering
 
@@ -120,13 +120,13 @@ def _begin(parts: Parts, model: Model, inputs: Inputs, settings: PredictSettings
     from isograft.engines.kept import machine, versions
 
     asked: dict[str, Any] = settings.model_dump(mode="json", exclude={"resume", "out", "threads"})
-    here = machine()
-    if parts.asked:
-        console.say(f"{parts.rows:,} of {len(inputs.uris):,} inputs were answered before")
-        if parts.asked.get("machine") != here:
-            console.warn("the run was begun on another kind of machine, which may round the last digits differently")
+    begun, here = bool(parts.asked), machine()
     known = parts.asked.get("machine", here)
-    parts.begin(inputs, asked=asked, content=model.content_hash, software=versions(), engine=engine, machine=known)
+    parts.begin(inputs, asked=asked, model_content=model.content_hash, software=versions(), computed_by=engine, machine=known)
+    if begun:
+        console.say(f"{parts.rows:,} of {len(inputs.uris):,} inputs were answered before")
+        if known != here:
+            console.warn("the run was begun on another kind of machine, which may round the last digits differently")
 
 
 def _finish(parts: Parts, classes: list[str], settings: PredictSettings) -> pl.DataFrame:
