@@ -4,24 +4,24 @@
 sees batches of one fixed shape, the last one filled up with black images, because a numerical library
 may choose another kernel, hence another rounding, for another batch size.
 
-How many images a batch holds, and when one alone is safe, is decided in `batching.py`.
-The bits still belong to the machine: another processor, another number of torch threads or another torch may round differently.
+How many images a batch holds, and when one alone is safe, is decided in `batching.py`; what computes it is an `Engine`.
+Files are decoded, batches computed and answers taken at the same time.
+The bits still belong to the machine: another processor or another torch may round differently.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from isograft.batching import batch_size, place_is_free
 from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
@@ -33,13 +33,16 @@ if TYPE_CHECKING:
     import torch
 
     from isograft.data.preprocess import Preprocess
+    from isograft.engines.engine import Engine, Outputs
 
 Image = npt.NDArray[np.uint8]
-Numbers = npt.NDArray[np.float32]
 Row = npt.NDArray[np.float64]
 
 MAX_PIXELS = 200_000_000
 """Images larger than this are reported as too_large and not decoded (the default of `ingest`)."""
+
+BEGUN = 2
+"""Batches begun per core of the engine: one is computed, one waits, so that no core waits for the consumer."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,29 @@ class Answer:
 
         What was chosen for one network's answers (a threshold, a set) holds for the majority of several, not for their mean.
         """
-        row: Row = np.median(softmax(self.logits.astype(np.float64) / temperature), axis=0)
+        row: Row = votes([self], temperature)[0]
         return row
 
     def probabilities(self, temperature: float = 1.0) -> Row:
         """Mean of the A softmaxes of logits / temperature: float64 (K,) in [0, 1], sum 1."""
-        row: Row = softmax(self.logits.astype(np.float64) / temperature).mean(axis=0)
+        row: Row = probabilities([self], temperature)[0]
         return row
+
+
+def votes(answers: Sequence[Answer], temperature: float = 1.0) -> Row:
+    """`Answer.votes` of N answers: float64 (N, K), each row with the bits it has alone."""
+    rows: Row = np.median(_softmaxes(answers, temperature), axis=1)
+    return rows
+
+
+def probabilities(answers: Sequence[Answer], temperature: float = 1.0) -> Row:
+    """`Answer.probabilities` of N answers: float64 (N, K), each row with the bits it has alone."""
+    rows: Row = _softmaxes(answers, temperature).mean(axis=1)
+    return rows
+
+
+def _softmaxes(answers: Sequence[Answer], temperature: float) -> Row:
+    return softmax(np.stack([answer.logits for answer in answers]).astype(np.float64) / temperature)
 
 
 @dataclass(frozen=True)
@@ -136,7 +155,17 @@ def classify(
     batch: int | None = None,
     symmetries: Sequence[str] = (IDENTITY,),
 ) -> Iterator[tuple[Picture, Answer | None]]:
-    """Pair every picture, in order, with the network's answer, or None when it could not be read."""
+    """Pair every picture, in order, with the network's answer by torch, or None when it could not be read."""
+    return paired(pictures, lambda images: answers(network, preprocess, images, batch, symmetries))
+
+
+def paired(pictures: Iterable[Picture], ask: Callable[[Iterator[Image]], Iterator[Answer]]) -> Iterator[tuple[Picture, Answer | None]]:
+    """Pair every picture, in order, with its answer, or None when it could not be read.
+
+    Args:
+        pictures: Taken as they are needed.
+        ask: Squares uint8 (S, S, 3) to an answer each, in order; it may take squares ahead of what it answers.
+    """
     waiting: deque[Picture] = deque()
 
     def usable() -> Iterator[Image]:
@@ -145,7 +174,7 @@ def classify(
             if picture.pixels is not None:
                 yield picture.pixels
 
-    for answer in answers(network, preprocess, usable(), batch, symmetries):
+    for answer in ask(usable()):
         while waiting[0].pixels is None:
             yield waiting.popleft(), None
         yield waiting.popleft(), answer
@@ -160,7 +189,7 @@ def answers(
     batch: int | None = None,
     symmetries: Sequence[str] = (IDENTITY,),
 ) -> Iterator[Answer]:
-    """Give the network's answer to each image, independent of its neighbours and its place, to the bit.
+    """Give the network's answer to each image by torch, independent of its neighbours and its place, to the bit.
 
     Args:
         network: A `Classifier`, an `Ensemble` of them, or any network giving logits float32 (B, K); moved to the GPU when there is one.
@@ -179,59 +208,40 @@ def answers(
     first = next(todo, None)
     if first is None:
         return
-    import torch
+    from isograft.engines.torch_engine import TorchEngine
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).eval()
-    size = batch or batch_size(first.shape[0], sum(one.numel() for one in network.parameters()), device.type)
-    if not place_is_free(lambda tried: _joined(_outputs(network, preprocess, tried, device)), first.shape[0], size):
-        size = 1
-    held = [first, *islice(todo, size - 1)]
-    while held:
-        filled = np.zeros((size, *first.shape), dtype=np.uint8)
-        for place, image in enumerate(held):
-            filled[place] = image
-        shown = [_outputs(network, preprocess, turned(filled, name), device) for name in symmetries]
-        logits = np.concatenate([scores for scores, _ in shown], axis=1)
-        for one, embeddings in zip(logits[: len(held)], shown[0][1], strict=False):
-            if not (np.isfinite(one).all() and np.isfinite(embeddings).all()):
-                raise IsograftError(
-                    "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
-                )
-            yield Answer(one, embeddings)
-        held = list(islice(todo, size))
+    with TorchEngine(network, preprocess, batch, side=first.shape[0]) as engine:
+        yield from answered(engine, chain([first], todo), symmetries)
 
 
-def _outputs(network: torch.nn.Module, preprocess: Preprocess, batch: Image, device: torch.device) -> tuple[Numbers, Numbers]:
-    """The network's answers in full float32 with repeatable kernels.
-
-    Args:
-        network: A `Classifier` or an `Ensemble`; any other network gives logits only.
-        preprocess: The one preprocessing.
-        batch: uint8 (B, S, S, 3).
-        device: Where the network is.
-
-    Returns:
-        Logits float32 (B, M, K) and embeddings float32 (B, M, D) of M members.
-    """
-    import torch
-
-    from isograft.networks.ensemble import Ensemble
-    from isograft.networks.heads import Classifier
-
-    quiet = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.inference_mode(), quiet:
-        x = preprocess.normalise(torch.from_numpy(batch).to(device))
-        if isinstance(network, Classifier | Ensemble):
-            logits, embeddings = network.outputs(x)
-        else:
-            logits = network(x).unsqueeze(1)
-            embeddings = logits[..., :0]
-    return logits.float().cpu().numpy(), embeddings.float().cpu().numpy()
+def answered(engine: Engine, images: Iterable[Image], symmetries: Sequence[str] = (IDENTITY,)) -> Iterator[Answer]:
+    """Give an engine's answer to each image, in order, while the next images are taken and computed; see `answers`."""
+    todo = iter(images)
+    begun: deque[tuple[int, list[Future[Outputs]]]] = deque()
+    try:
+        while True:
+            while len(begun) < BEGUN * engine.workers and (held := list(islice(todo, engine.size))):
+                batch = np.stack(held)
+                begun.append((len(held), [engine.submit(turned(batch, name)) for name in symmetries]))
+            if not begun:
+                return
+            count, shown = begun.popleft()
+            yield from _checked([one.result() for one in shown], count)
+    finally:
+        for _, shown in begun:
+            for one in shown:
+                one.cancel()
 
 
-def _joined(outputs: tuple[Numbers, Numbers]) -> Numbers:
-    return np.concatenate(outputs, axis=2)
+def _checked(shown: list[Outputs], count: int) -> Iterator[Answer]:
+    """The answers to the first images of a batch, from what was computed under each symmetry."""
+    logits = np.concatenate([scores for scores, _ in shown], axis=1)
+    for one, embeddings in zip(logits[:count], shown[0][1], strict=False):
+        if not (np.isfinite(one).all() and np.isfinite(embeddings).all()):
+            raise IsograftError(
+                "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
+            )
+        yield Answer(one, embeddings)
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

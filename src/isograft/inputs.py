@@ -38,6 +38,11 @@ class Inputs:
     problems: dict[int, tuple[str, str]]
     further: pl.DataFrame
 
+    def rows(self, begin: int, end: int) -> Inputs:
+        """The rows from `begin` up to `end`, or to the last."""
+        problems = {row - begin: problem for row, problem in self.problems.items() if begin <= row < end}
+        return Inputs(self.uris[begin:end], self.places[begin:end], problems, self.further[begin:end])
+
 
 def list_inputs(settings: InputSettings) -> Inputs:
     """Find the images a model is asked about.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,10 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft.assess import calibration, conformal
-from isograft.assess.domain import Domain, fit_domain
+from isograft.assess.domain import Domain, Known, fit_domain
 from isograft.assess.intervals import FEWEST_GROUPS
 from isograft.assess.operating import SENSITIVITY, SPECIFICITY, choose_threshold, counts_at, known_ratios, wanted_points
-from isograft.inference import Answer, softmax
+from isograft.inference import Answer, probabilities, softmax, votes
 
 if TYPE_CHECKING:
     from isograft.cases import Cases
@@ -104,6 +105,12 @@ class Judgement:
             classes=record["classes"],
         )
 
+    @cached_property
+    def _known(self) -> list[Known]:
+        """Per network the embeddings of the images it was trained on, made ready to compare with."""
+        cases = self.cases
+        return [] if cases is None else [Known(cases.embeddings[cases.trained(m), m]) for m in range(len(self.domains))]
+
     @property
     def always_held(self) -> list[str]:
         """Classes that every prediction set holds, as too few images of them were held out."""
@@ -112,18 +119,18 @@ class Judgement:
 
     def probabilities(self, answers: Sequence[Answer]) -> Floats:
         """Calibrated probabilities of N answers: float64 (N, K)."""
-        return np.stack([answer.probabilities(self.temperature) for answer in answers])
+        return probabilities(answers, self.temperature)
 
     def votes(self, answers: Sequence[Answer]) -> Floats:
         """What thresholds and sets are applied to: float64 (N, K), the probabilities of one network, or the median of several answers."""
-        return np.stack([answer.votes(self.temperature) for answer in answers])
+        return votes(answers, self.temperature)
 
     def distances(self, answers: Sequence[Answer]) -> Floats | None:
         """How far out of domain each image is, 1 is the threshold: float64 (N,), the mean over networks; None where that is unknown."""
-        if self.cases is None or not self.domains:
+        if not self.domains:
             return None
         embeddings = np.stack([answer.embeddings for answer in answers])
-        each = [domain.relative(self.cases.embeddings[self.cases.trained(m), m], embeddings[:, m]) for m, domain in enumerate(self.domains)]
+        each = [domain.relative(known, embeddings[:, m]) for m, (domain, known) in enumerate(zip(self.domains, self._known, strict=True))]
         together: Floats = np.mean(each, axis=0)
         return together
 

@@ -144,7 +144,7 @@ VERBS: dict[str, Verb] = {
             "builtins:dict[str, Any]",
             "The metrics, as in metrics.json.",
         ),
-        Verb("predict", s.PredictSettings, "isograft.predict:predict", "polars:DataFrame", "The table written: one row per input."),
+        Verb("predict", s.PredictSettings, "isograft.predict.predict:predict", "polars:DataFrame", "The table written: one row per input."),
         Verb("explain", s.ExplainSettings, "isograft.explain.explain:explain", "polars:DataFrame", "The table written: one row per input."),
         Verb("export", s.ExportSettings, "isograft.export.export:export", "builtins:dict[str, Any]", "The comparison with predict."),
         Verb("serve", s.ServeSettings, "isograft.serve.serve:serve", "builtins:None", "Nothing; it runs until it is stopped."),

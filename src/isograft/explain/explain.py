@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,7 +118,8 @@ def _rows(
 
     found = [place for place in inputs.places if place is not None]
     threads = threads or io_threads(found, os.cpu_count() or 1)
-    pictures = classify(network, model.preprocess, read_ahead(found, model.preprocess, threads, ahead=16))
+    answering = copy.deepcopy(network)  # computes ahead while the explainer hooks into the layers of its own
+    pictures = classify(answering, model.preprocess, read_ahead(found, model.preprocess, threads, ahead=16))
     files = HeatmapFolder(folder, explainer, list(model.classes or ()), len(inputs.uris))
     judgement = model.judgement()
     with console.Progress(len(inputs.uris), "Explaining") as progress:

@@ -25,7 +25,7 @@ from isograft.judgement import Judgement
 from isograft.lineage import seen_rows
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.heads import Classifier, build_head
-from isograft.predict import predict
+from isograft.predict.predict import predict
 from isograft.predictions import UNSURE
 from isograft.settings import EvaluateSettings, IngestSettings, PredictSettings
 
@@ -141,8 +141,11 @@ def test_a_csv_that_names_its_files_exactly_has_its_folder_left_unlisted(world: 
     table = world.tree / "list.csv"
     table.write_text("age,image\n61,light/light1.png\n50,dark/dark2.png\n40,gone.png\n")
 
-    def refuse(*_: Any) -> None:
-        raise AssertionError("a folder was listed")
+    scandir = os.scandir
+
+    def refuse(folder: Any = ".") -> Any:
+        assert isinstance(folder, int) or world.tree not in (Path(folder), *Path(folder).parents), "the folder was listed"
+        return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
     got = world.run(table, where="age > 40")
@@ -199,7 +202,7 @@ def test_an_interrupted_run_writes_nothing(world: SimpleNamespace, monkeypatch: 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["isograft.predict"], "judged", interrupt)
+    monkeypatch.setattr(sys.modules["isograft.predict.answering"], "judged", interrupt)
     with pytest.raises(KeyboardInterrupt):
         world.run(world.tree)
     assert not [path for path in world.root.iterdir() if path.name.startswith((".p", "p."))]

@@ -1,0 +1,1 @@
+"""Classifying images, however many: one row per input, kept while the run goes on."""

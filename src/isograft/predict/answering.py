@@ -1,0 +1,102 @@
+"""From inputs to finished rows of the table, a few hundred at a time, on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from isograft.data.decode import quiet_opencv
+from isograft.data.remote import io_threads
+from isograft.inference import Answer, Picture, answered, paired, read_ahead
+from isograft.predictions import judged
+
+if TYPE_CHECKING:
+    from isograft.engines import Engine
+    from isograft.explain.folder import HeatmapFolder
+    from isograft.inputs import Inputs
+    from isograft.judgement import Judgement
+    from isograft.model import Model
+
+CHUNK = 256
+"""Rows that are judged together: so few that the network never waits for it."""
+
+
+class Answering(Protocol):
+    """Turns inputs into rows."""
+
+    def tables(self, inputs: Inputs, offset: int = 0) -> Iterator[pl.DataFrame]:
+        """Classify inputs.
+
+        Args:
+            inputs: N inputs.
+            offset: Place of the first of them among all that were asked for.
+
+        Yields:
+            Tables of `CHUNK` rows, the last of fewer, in the order of the inputs: `id`, `uri`, `status`, `reason`, and the columns of
+            `isograft.predictions.judged`.
+        """
+        ...
+
+
+@dataclass
+class LocalAnswering:
+    """Decodes, computes and judges in this process, all at the same time; only finished rows are held.
+
+    Attributes:
+        model: The classifier.
+        engine: Of it.
+        symmetries: Under which turns and mirror images it is shown an image.
+        threads: Threads that decode; None for one per core, or more where images lie elsewhere.
+        heatmaps: Where a picture and an array of each image go, if they are wanted.
+    """
+
+    model: Model
+    engine: Engine
+    symmetries: Sequence[str]
+    threads: int | None = None
+    heatmaps: HeatmapFolder | None = None
+
+    def __post_init__(self) -> None:
+        self._judgement: Judgement = self.model.judgement()
+        self._classes = list(self.model.classes or ())
+
+    def tables(self, inputs: Inputs, offset: int = 0) -> Iterator[pl.DataFrame]:
+        """Classify inputs; see `Answering.tables`."""
+        rows: list[tuple[str, Picture, Answer | None]] = []
+        with quiet_opencv():
+            for row in self._rows(inputs, offset):
+                rows.append(row)
+                if len(rows) == CHUNK:
+                    yield self._table(rows)
+                    rows = []
+        if rows:
+            yield self._table(rows)
+
+    def _rows(self, inputs: Inputs, offset: int) -> Iterator[tuple[str, Picture, Answer | None]]:
+        found = [place for place in inputs.places if place is not None]
+        threads = self.threads or io_threads(found, os.cpu_count() or 1)
+        pictures = read_ahead(found, self.model.preprocess, threads, ahead=max(64, 2 * self.engine.size))
+        said = paired(pictures, lambda images: answered(self.engine, images, self.symmetries))
+        for number, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):
+            if place is None:
+                yield uri, Picture(None, *inputs.problems[number]), None
+                continue
+            picture, answer = next(said)
+            if self.heatmaps is not None and picture.pixels is not None and answer is not None:
+                self.heatmaps.add(offset + number, uri, place, picture.pixels, self._judgement.probabilities([answer])[0])
+            yield uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), answer
+
+    def _table(self, rows: list[tuple[str, Picture, Answer | None]]) -> pl.DataFrame:
+        ids = [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows]
+        columns = {
+            "id": ids,
+            "uri": [uri for uri, _, _ in rows],
+            "status": [picture.status for _, picture, _ in rows],
+            "reason": [picture.reason for _, picture, _ in rows],
+        }
+        described = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+        return pl.concat([described, judged([answer for _, _, answer in rows], ids, self._judgement, self._classes)], how="horizontal")
