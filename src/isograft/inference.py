@@ -25,7 +25,7 @@ from isograft.batching import batch_size, place_is_free
 from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
-from isograft.data.readers import ReadError, to_rgb8
+from isograft.data.readers import Pixels, ReadError, to_rgb8
 from isograft.data.symmetries import IDENTITY, turned
 from isograft.errors import IsograftError, Unreachable
 
@@ -41,6 +41,8 @@ Row = npt.NDArray[np.float64]
 MAX_PIXELS = 200_000_000
 """Images larger than this are reported as too_large and not decoded (the default of `ingest`)."""
 
+NOT_FINITE = "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -53,6 +55,11 @@ class Answer:
 
     logits: npt.NDArray[np.float32]
     embeddings: npt.NDArray[np.float32]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it are numbers."""
+        return bool(np.isfinite(self.logits).all() and np.isfinite(self.embeddings).all())
 
     def votes(self, temperature: float = 1.0) -> Row:
         """Median, class by class, of the A softmaxes: float64 (K,) in [0, 1]; of a single one, its probabilities.
@@ -101,6 +108,11 @@ def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int 
         return Picture(None, error.status, error.reason)
     except Unreachable as error:
         return Picture(None, error.status, error.reason)
+    return squared(decoded, preprocess)
+
+
+def squared(decoded: Pixels, preprocess: Preprocess) -> Picture:
+    """A decoded image, ready for the network."""
     pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
     return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
 
@@ -179,27 +191,58 @@ def answers(
     first = next(todo, None)
     if first is None:
         return
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).eval()
-    size = batch or batch_size(first.shape[0], sum(one.numel() for one in network.parameters()), device.type)
-    if not place_is_free(lambda tried: _joined(_outputs(network, preprocess, tried, device)), first.shape[0], size):
-        size = 1
-    held = [first, *islice(todo, size - 1)]
+    answering = Answering(network, preprocess, batch, symmetries, first.shape[0])
+    held = [first, *islice(todo, answering.size - 1)]
     while held:
-        filled = np.zeros((size, *first.shape), dtype=np.uint8)
-        for place, image in enumerate(held):
+        for answer in answering(held):
+            if not answer.finite:
+                raise IsograftError(NOT_FINITE)
+            yield answer
+        held = list(islice(todo, answering.size))
+
+
+class Answering:
+    """A network ready to answer, always in batches of one shape: what every verb that asks a network has in common.
+
+    Args:
+        network: As for `answers`; moved to the GPU when there is one.
+        preprocess: The model's preprocessing; only `normalise` is applied here.
+        batch: Images per batch, fixed shape; None chooses by image size and device.
+        symmetries: Names of `data.symmetries` under which each image is shown, the first without any.
+        side: Side S of the images in pixels; None for the model's own.
+
+    Attributes:
+        size: Images of a batch.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        preprocess: Preprocess,
+        batch: int | None = None,
+        symmetries: Sequence[str] = (IDENTITY,),
+        side: int | None = None,
+    ) -> None:
+        import torch
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network, self._preprocess, self._symmetries = network.to(self._device).eval(), preprocess, symmetries
+        self._side = side or preprocess.image_size
+        self.size = batch or batch_size(self._side, sum(one.numel() for one in network.parameters()), self._device.type)
+        if not place_is_free(lambda tried: _joined(self._outputs(tried)), self._side, self.size):
+            self.size = 1
+
+    def __call__(self, images: Sequence[Image]) -> list[Answer]:
+        """The network's answer to each of up to `size` images uint8 (S, S, 3) RGB, perhaps not finite."""
+        filled = np.zeros((self.size, self._side, self._side, 3), dtype=np.uint8)
+        for place, image in enumerate(images):
             filled[place] = image
-        shown = [_outputs(network, preprocess, turned(filled, name), device) for name in symmetries]
+        shown = [self._outputs(turned(filled, name)) for name in self._symmetries]
         logits = np.concatenate([scores for scores, _ in shown], axis=1)
-        for one, embeddings in zip(logits[: len(held)], shown[0][1], strict=False):
-            if not (np.isfinite(one).all() and np.isfinite(embeddings).all()):
-                raise IsograftError(
-                    "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
-                )
-            yield Answer(one, embeddings)
-        held = list(islice(todo, size))
+        return [Answer(one, embeddings) for one, embeddings in zip(logits[: len(images)], shown[0][1], strict=False)]
+
+    def _outputs(self, batch: Image) -> tuple[Numbers, Numbers]:
+        return _outputs(self._network, self._preprocess, batch, self._device)
 
 
 def _outputs(network: torch.nn.Module, preprocess: Preprocess, batch: Image, device: torch.device) -> tuple[Numbers, Numbers]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft.assess import calibration, conformal
-from isograft.assess.domain import Domain, fit_domain
+from isograft.assess.domain import Domain, directions, fit_domain
 from isograft.assess.intervals import FEWEST_GROUPS
 from isograft.assess.operating import SENSITIVITY, SPECIFICITY, choose_threshold, counts_at, known_ratios, wanted_points
 from isograft.inference import Answer, softmax
@@ -123,9 +124,21 @@ class Judgement:
         if self.cases is None or not self.domains:
             return None
         embeddings = np.stack([answer.embeddings for answer in answers])
-        each = [domain.relative(self.cases.embeddings[self.cases.trained(m), m], embeddings[:, m]) for m, domain in enumerate(self.domains)]
+        each = [domain.relative_to(self._trained[m], embeddings[:, m]) for m, domain in enumerate(self.domains)]
         together: Floats = np.mean(each, axis=0)
         return together
+
+    def held(self, votes: Floats, ids: Sequence[str]) -> Mask | None:
+        """Which classes the prediction set of each image holds: bool (N, K) of `votes` float64 (N, K) and N ids; None where unknown."""
+        rule = self.sets.get(SETS)
+        return None if rule is None else rule.sets(votes, ids)
+
+    @cached_property
+    def _trained(self) -> list[Floats]:
+        """Of each network the directions of the images it was trained on: float64 (T, D)."""
+        if self.cases is None:
+            return []
+        return [directions(self.cases.embeddings[self.cases.trained(m), m]) for m in range(len(self.domains))]
 
     def verdicts(self, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, tuple[Any, list[Any] | None]]:
         """How far each of N answers can be relied on, as columns.
@@ -140,8 +153,7 @@ class Judgement:
         distances = self.distances(answers) if len(answers) else None
         p = self.votes(answers) if len(answers) else np.zeros((0, len(self.classes)))
         outside = None if distances is None else distances > 1
-        rule = self.sets.get(SETS)
-        held = None if rule is None else rule.sets(p, ids)
+        held = self.held(p, ids)
         names = np.array([name.replace("|", r"\|") for name in self.classes], dtype=object)
         listed = None if held is None else ["|".join(names[row]) or EMPTY for row in held]
         unsure = None if held is None else (held.sum(axis=1) != 1) | (False if outside is None else outside)

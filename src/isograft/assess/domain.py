@@ -50,7 +50,11 @@ class Domain:
         Returns:
             float64 (N,), at least 0.
         """
-        return np.round(distances(trained, embeddings, self.neighbours) / self.threshold, _DIGITS)
+        return self.relative_to(directions(trained), embeddings)
+
+    def relative_to(self, known: Floats, embeddings: Embeddings) -> Floats:
+        """The same, of `directions` of the images trained on: for those who ask often."""
+        return np.round(distances_to(known, embeddings, self.neighbours) / self.threshold, _DIGITS)
 
     def record(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -78,7 +82,12 @@ def fit_domain(apart: Sequence[tuple[Embeddings, Embeddings]], flagged: float = 
 
 def distances(trained: Embeddings, embeddings: Embeddings, neighbours: int) -> Floats:
     """Cosine distance of each image to its k-th nearest one of the training: float64 (N,) in [0, 2]."""
-    known, found = directions(trained), np.empty(len(embeddings))
+    return distances_to(directions(trained), embeddings, neighbours)
+
+
+def distances_to(known: Floats, embeddings: Embeddings, neighbours: int) -> Floats:
+    """`distances`, of the directions of the images of the training: float64 (T, D)."""
+    found = np.empty(len(embeddings))
     for begin in range(0, len(embeddings), _ROWS):
         near = directions(embeddings[begin : begin + _ROWS]) @ known.T
         found[begin : begin + _ROWS] = 1 - np.partition(near, len(known) - neighbours, axis=1)[:, len(known) - neighbours]
