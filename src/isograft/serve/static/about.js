@@ -28,7 +28,7 @@ export function buildAbout(model) {
     el('h2', {}, 'Model card'),
     el('div', { className: 'card' }, renderMarkdown(model.card)),
     el('h2', {}, 'Lineage'),
-    el('pre', { tabIndex: 0 }, model.lineage),
+    el('details', {}, el('summary', {}, 'Where the model comes from, how it was trained, and with which software'), el('pre', { tabIndex: 0 }, model.lineage)),
     el('h2', {}, 'For programs'),
     el('p', {}, 'Everything on this page can be asked over HTTP: ', openapi(), '.'),
   );

@@ -16,7 +16,7 @@ const SHOWN = 12;
  * @returns {HTMLElement}
  */
 export function showAnswer(answer, model) {
-  const { title, detail } = inWords(answer, model);
+  const { title, detail, promise } = inWords(answer, model);
   const doubtful = answer.abstain === true || answer.out_of_domain === true;
   return el(
     'div',
@@ -26,6 +26,7 @@ export function showAnswer(answer, model) {
       { className: `verdict${doubtful ? ' is-doubtful' : ''}` },
       el('h2', { className: 'verdict-title', tabIndex: -1 }, title),
       el('p', {}, detail),
+      promise && el('p', { className: 'quiet' }, promise),
     ),
     caution(answer, model),
     probabilities(answer, model),
@@ -38,7 +39,7 @@ export function showAnswer(answer, model) {
  * @param {Model} model
  */
 function caution(answer, model) {
-  const far = answer.domain_distance === null ? '' : ` Its distance is ${short(answer.domain_distance)}; 1 is the border.`;
+  const far = answer.domain_distance === null ? '' : ` Its distance to them is ${short(answer.domain_distance)}; 1 is the border.`;
   if (answer.out_of_domain) {
     return warning(
       'Outside what this model knows',

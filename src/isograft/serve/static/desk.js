@@ -33,7 +33,7 @@ export class Desk {
   constructor(rows) {
     this.#rows = rows;
     this.#places = new Map(rows.map((row, place) => [row.row, place]));
-    this.place = Math.max(0, rows.findIndex((row) => row.label === null));
+    this.begin();
   }
 
   /** @returns {Row | undefined} */
@@ -69,8 +69,12 @@ export class Desk {
   give(row, label) {
     const found = this.#rows[this.at(row)];
     if (found) found.label = label;
-    this.place = Math.max(0, this.#rows.findIndex((one) => one.label === null));
     return found !== undefined;
+  }
+
+  /** Go to the first image without a label. */
+  begin() {
+    this.place = Math.max(0, this.#rows.findIndex((one) => one.label === null));
   }
 
   /**

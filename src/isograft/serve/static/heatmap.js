@@ -95,7 +95,7 @@ export function showHeatmap(model, file, answer, signal, onImage) {
     el('div', { className: 'field' }, el('label', { for: choice.id }, 'What speaks for'), choice),
     status,
     el('div', { className: 'stage-row' }, stage, side),
-    el('p', { className: 'quiet' }, `${about.title}: ${about.reason}.`),
+    el('p', { className: 'quiet' }, `Why ${about.title}: ${about.reason}.`),
   );
   choice.addEventListener('change', load);
   load();

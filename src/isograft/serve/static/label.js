@@ -41,6 +41,8 @@ function view(model, labeling, active) {
   const reel = new Reel();
   const keys = keysFor(labeling.classes);
   let seen = -1;
+  /** What the server has on its disk. */
+  const kept = new Map(labeling.rows.map((row) => [row.row, row.label]));
 
   const bar = el('progress', { max: Math.max(1, labeling.total), 'aria-label': 'Images labeled' });
   const count = el('span', { className: 'count' });
@@ -54,7 +56,12 @@ function view(model, labeling, active) {
 
   const saver = new Saver(labeling.out, (state) => {
     status.className = `save-state${state.trouble ? ' is-bad' : ''}`;
-    if (state.trouble) {
+    if (state.saved) kept.set(state.saved.row, state.saved.label);
+    if (state.refused) {
+      const { row, label } = state.refused;
+      desk.give(row, kept.get(row) ?? null);
+      status.textContent = `⚠ Image ${desk.at(row) + 1} was not labeled ${label}, and stays as it was: ${state.trouble}.`;
+    } else if (state.trouble) {
       const many = state.waiting === 1 ? 'One label is' : `${state.waiting} labels are`;
       status.textContent = `⚠ ${many} not saved yet and kept here; trying again. ${state.trouble}`;
     } else if (state.saved) {
@@ -65,6 +72,7 @@ function view(model, labeling, active) {
     draw();
   });
   for (const [row, label] of saver.left()) if (desk.give(row, label)) saver.put(row, label);
+  desk.begin();
 
   const buttons = labeling.classes.map((name, at) => {
     const key = keys[at];
@@ -195,7 +203,7 @@ function keyHelp() {
 function ending(model, labeling) {
   const quoted = (/** @type {string} */ text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   return [
-    el('p', {}, el('strong', {}, 'All images are labeled and saved.'), ' Train on the labels with'),
+    el('p', {}, el('strong', {}, 'All images are labeled and saved.'), ' Train on the labels, in the folder of the manifest and the model, with'),
     el('pre', { tabIndex: 0 }, `isograft finetune ${quoted(labeling.out)} --init ${quoted(model.name)} --out ${quoted(`${model.name}-2`)}`),
   ];
 }

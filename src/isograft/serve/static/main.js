@@ -12,7 +12,7 @@ import { startTheme } from './theme.js';
 /**
  * @typedef {import('./words.js').Model} Model
  * @typedef {{panel: HTMLElement, shown?: () => void, hidden?: () => void, take?: (file: File) => void}} Part
- * @typedef {{key: string, name: string, build: (model: Model, open: (file: File) => void) => Part}} Tab
+ * @typedef {{key: string, name: string, rest: string, build: (model: Model, open: (file: File) => void) => Part}} Tab
  */
 
 const content = /** @type {HTMLElement} */ (document.getElementById('content'));
@@ -20,10 +20,10 @@ const bar = /** @type {HTMLElement} */ (document.getElementById('tabs'));
 
 /** @type {Tab[]} */
 const TABS = [
-  { key: 'one', name: 'One image', build: buildOne },
-  { key: 'many', name: 'Many images', build: buildMany },
-  { key: 'label', name: 'Label', build: buildLabel },
-  { key: 'about', name: 'About this model', build: buildAbout },
+  { key: 'one', name: 'One', rest: ' image', build: buildOne },
+  { key: 'many', name: 'Many', rest: ' images', build: buildMany },
+  { key: 'label', name: 'Label', rest: '', build: buildLabel },
+  { key: 'about', name: 'About', rest: ' this model', build: buildAbout },
 ];
 
 /** @param {Model} model */
@@ -56,16 +56,16 @@ function showTabs(model) {
       fill(/** @type {HTMLElement} */ (document.getElementById(`panel-${key}`)), part.panel);
     }
     current = key;
-    document.title = `${tab.name} · ${model.name} · Isograft`;
+    document.title = `${tab.name}${tab.rest} · ${model.name} · Isograft`;
     parts.get(key)?.shown?.();
   };
 
-  for (const { key, name } of tabs) {
+  for (const { key, name, rest } of tabs) {
     const open = () => {
       history.replaceState(null, '', `#${key}`);
       choose(key);
     };
-    const button = el('button', { type: 'button', role: 'tab', id: `tab-${key}`, className: 'tab', onclick: open, 'aria-controls': `panel-${key}` }, name);
+    const button = el('button', { type: 'button', role: 'tab', id: `tab-${key}`, className: 'tab', onclick: open, 'aria-controls': `panel-${key}`, 'aria-label': name + rest }, name, el('span', { className: 'words' }, rest));
     buttons.set(key, button);
   }
   bar.addEventListener('keydown', (event) => {

@@ -51,6 +51,7 @@ export function buildMany(model, open) {
     bar.value = done;
     count.textContent = `${done.toLocaleString('en')} of ${counted(items.length, 'file')}`;
     control.hidden = items.length === 0;
+    zone.classList.toggle('is-small', items.length > 0);
     stop.hidden = running === null;
     goOn.hidden = running !== null || done === items.length;
     clear.hidden = running !== null;
@@ -100,7 +101,12 @@ export function buildMany(model, open) {
   const zone = el(
     'div',
     { className: 'zone' },
-    el('div', { className: 'zone-text' }, el('p', { className: 'zone-title' }, 'Drop images or a folder here'), el('p', { className: 'quiet' }, 'or choose them. Every file gets a row, also one that cannot be read.')),
+    el(
+      'div',
+      { className: 'zone-text' },
+      el('p', { className: 'zone-title' }, el('span', { className: 'no-touch' }, 'Drop images or a folder here'), el('span', { className: 'only-touch' }, 'Which images?')),
+      el('p', { className: 'quiet' }, 'Every file gets a row, also one that cannot be read.'),
+    ),
     el(
       'div',
       { className: 'zone-buttons' },

@@ -37,7 +37,12 @@ export function buildOne(model) {
   const zone = el(
     'div',
     { className: 'zone' },
-    el('div', { className: 'zone-text' }, el('p', { className: 'zone-title' }, 'Drop an image here'), el('p', { className: 'quiet' }, 'or paste one, or choose a file: a photograph, a scan, DICOM')),
+    el(
+      'div',
+      { className: 'zone-text' },
+      el('p', { className: 'zone-title' }, el('span', { className: 'no-touch' }, 'Drop an image here'), el('span', { className: 'only-touch' }, 'Which image?')),
+      el('p', { className: 'quiet no-touch' }, 'or paste one, or choose a file: a photograph, a scan, DICOM'),
+    ),
     el(
       'div',
       { className: 'zone-buttons' },
@@ -175,6 +180,17 @@ function frameChooser(answers, choose) {
   select.addEventListener('change', () => go(0));
   return [
     el('label', { for: select.id }, `This file holds ${counted(answers.length, 'image')}`),
-    el('div', { className: 'frame-row' }, button('‹ Before', () => go(-1)), select, button('Next ›', () => go(1))),
+    el('div', { className: 'frame-row' }, arrow('‹', 'Image before', () => go(-1)), select, arrow('›', 'Next image', () => go(1))),
   ];
+}
+
+/**
+ * @param {string} sign
+ * @param {string} name
+ * @param {() => void} act
+ */
+function arrow(sign, name, act) {
+  const made = button(sign, act);
+  made.setAttribute('aria-label', name);
+  return made;
 }

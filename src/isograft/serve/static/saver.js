@@ -1,13 +1,15 @@
 /** Labels on their way to the server: kept until it says that they are on disk, sent again for as long as it takes. */
 
-import { Gone, json, pause, there } from './api.js';
+import { Gone, Refused, json, pause, there } from './api.js';
 import { session } from './store.js';
 
 const LONGEST = 15;
+/** The server will never take this label for this image: no such row or class, a file of no use, the same pixels labeled otherwise. */
+const FINAL = [400, 404, 409, 413, 415, 422];
 
 /**
  * @typedef {{row: number, label: string | null}} Change
- * @typedef {{waiting: number, trouble: string, saved: Change | null, done: number}} State
+ * @typedef {{waiting: number, trouble: string, saved: Change | null, refused: Change | null}} State
  */
 
 /** Saves one label after the other; of several for one row only the last counts. */
@@ -69,15 +71,21 @@ export class Saver {
       const [row, label] = first;
       try {
         const body = JSON.stringify({ label });
-        const told = await json(`api/labeling/${row}`, { method: 'PUT', body, headers: { 'Content-Type': 'application/json' } });
+        await json(`api/labeling/${row}`, { method: 'PUT', body, headers: { 'Content-Type': 'application/json' } });
         // Changed again while it was being saved: that change waits for its own turn.
         if (this.#pending.get(row) === label) this.#pending.delete(row);
         this.#keep();
         [tried, trouble] = [0, ''];
-        this.#tell({ waiting: this.#pending.size, trouble, saved: { row, label }, done: told.done });
+        this.#tell({ waiting: this.#pending.size, trouble, saved: { row, label }, refused: null });
       } catch (error) {
         trouble = error instanceof Error ? error.message : String(error);
-        this.#tell({ waiting: this.#pending.size, trouble, saved: null, done: -1 });
+        const final = error instanceof Refused && FINAL.includes(error.status);
+        if (final) {
+          if (this.#pending.get(row) === label) this.#pending.delete(row);
+          this.#keep();
+        }
+        this.#tell({ waiting: this.#pending.size, trouble, saved: null, refused: final ? { row, label } : null });
+        if (final) continue;
         if (error instanceof Gone) await there();
         else await pause(Math.min(LONGEST, 2 ** tried));
         tried += 1;

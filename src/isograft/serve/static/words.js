@@ -27,17 +27,17 @@ export function heldClasses(answer) {
  * The answer in words.
  * @param {Answer} answer
  * @param {Model} model
- * @returns {{title: string, detail: string}}
+ * @returns {{title: string, detail: string, promise: string}}
  */
 export function inWords(answer, model) {
   const held = heldClasses(answer);
-  if (held === null) return { title: answer.predicted, detail: 'The most probable class. How sure the model is was never tested, see below.' };
-  const promise = model.coverage === null ? '' : ` New images like those of the training have their true class among the named ones in ${share(model.coverage)} of cases.`;
-  if (held.length === 0) return { title: 'Fits no class well', detail: `Every class of this model can be ruled out for this image.${promise}` };
-  if (held.length === 1) return { title: /** @type {string} */ (held[0]), detail: `All other classes can be ruled out.${promise}` };
+  if (held === null) return { title: answer.predicted, detail: 'The most probable class. How sure the model is was never tested, see below.', promise: '' };
+  const promise = model.coverage === null ? '' : `For ${share(model.coverage)} of new images like those of the training, the true class is among the classes that are left.`;
+  if (held.length === 0) return { title: 'Fits no class well', detail: 'Every class of this model can be ruled out for this image.', promise };
+  if (held.length === 1) return { title: /** @type {string} */ (held[0]), detail: 'All other classes can be ruled out.', promise };
   const others = held.length < model.classes.length ? ' All other classes can be ruled out.' : '';
-  if (held.length === model.classes.length && held.length > 2) return { title: 'No class can be ruled out', detail: `Most probable is ${answer.predicted}.${promise}` };
-  return { title: `${listed(held, 'or')} cannot be told apart`, detail: `Most probable is ${answer.predicted}.${others}${promise}` };
+  if (held.length === model.classes.length && held.length > 2) return { title: 'No class can be ruled out', detail: `Most probable is ${answer.predicted}.`, promise };
+  return { title: `${listed(held, 'or')} cannot be told apart`, detail: `Most probable is ${answer.predicted}.${others}`, promise };
 }
 
 /**
