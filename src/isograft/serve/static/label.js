@@ -28,7 +28,15 @@ export function buildLabel(model) {
     }
   };
   load();
-  return { panel, shown: () => (active = true), hidden: () => (active = false) };
+  return { panel, shown: () => (active = true), hidden: () => (active = false), focus: () => stageIn(panel)?.focus() };
+}
+
+/**
+ * @param {HTMLElement} panel
+ * @returns {HTMLElement | null}
+ */
+function stageIn(panel) {
+  return panel.querySelector('.label-stage');
 }
 
 /**
@@ -47,7 +55,7 @@ function view(model, labeling, active) {
   const bar = el('progress', { max: Math.max(1, labeling.total), 'aria-label': 'Images labeled' });
   const count = el('span', { className: 'count' });
   const place = el('p', { className: 'place' });
-  const stage = el('div', { className: 'label-stage' });
+  const stage = el('div', { className: 'label-stage', tabIndex: -1 });
   const status = el('p', { className: 'save-state', role: 'status' });
   const finished = el('div', { className: 'note', hidden: true });
   const suggestion = el('p', { className: 'suggestion', hidden: true });
@@ -155,6 +163,7 @@ function view(model, labeling, active) {
     const act = command ? (letter === 'z' ? undo : undefined) : (acts[letter] ?? (named === undefined ? undefined : () => give(named)));
     if (!act) return;
     event.preventDefault();
+    if (event.target instanceof Element && event.target.closest('[role=tab]')) stage.focus();
     // A key that is held down labels one image, not all that follow.
     if (!event.repeat || letter.startsWith('arrow')) act();
   });

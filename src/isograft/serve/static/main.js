@@ -11,7 +11,7 @@ import { startTheme } from './theme.js';
 
 /**
  * @typedef {import('./words.js').Model} Model
- * @typedef {{panel: HTMLElement, shown?: () => void, hidden?: () => void, take?: (file: File) => void}} Part
+ * @typedef {{panel: HTMLElement, shown?: () => void, hidden?: () => void, take?: (file: File) => void, focus?: () => void}} Part
  * @typedef {{key: string, name: string, rest: string, build: (model: Model, open: (file: File) => void) => Part}} Tab
  */
 
@@ -61,9 +61,11 @@ function showTabs(model) {
   };
 
   for (const { key, name, rest } of tabs) {
-    const open = () => {
+    const open = (/** @type {MouseEvent} */ event) => {
       history.replaceState(null, '', `#${key}`);
       choose(key);
+      // A pointer, not a key: the arrow keys are to move in the tab, not between the tabs.
+      if (event.detail > 0) parts.get(key)?.focus?.();
     };
     const button = el('button', { type: 'button', role: 'tab', id: `tab-${key}`, className: 'tab', onclick: open, 'aria-controls': `panel-${key}`, 'aria-label': name + rest }, name, el('span', { className: 'words' }, rest));
     buttons.set(key, button);
