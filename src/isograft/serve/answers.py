@@ -118,7 +118,7 @@ class ExplainAnswer(BaseModel):
     image: str = Field(description="The image, as a data URL of a PNG.")
     heat: str = Field(description="The map's colours alone, in the same size.")
     legend: str
-    ends: tuple[str, str]
+    ends: list[str] = Field(min_length=2, max_length=2, description="What stands at the two ends of the legend.")
 
 
 class SimilarCase(BaseModel):

@@ -44,7 +44,7 @@ def explained(explainer: Explainer, square: Image, whole: Image, classes: Sequen
         image=png_picture(seen.image, "").source,
         heat=png_picture(np.rint(255 * heat).astype(np.uint8), "").source,
         legend=legend(about.signed).source,
-        ends=ends(seen, about.signed),
+        ends=list(ends(seen, about.signed)),
     )
 
 

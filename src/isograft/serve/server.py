@@ -98,7 +98,8 @@ class Server(uvicorn.Server):
 
 def run(app: ASGIApp, service: Service, bound: socket.socket) -> None:
     """Serve until told to stop."""
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what it says of broken requests would quote strangers
+    for noisy in ("uvicorn.error", "python_multipart"):  # what is wrong with a request is told to the client, not to the terminal
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
