@@ -175,9 +175,7 @@ def endure(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
     p50, p99, most = (1e3 * np.percentile(latencies, [50, 99, 100])).tolist()
     print(f"{len(latencies):,} answers in {args.minutes:g} minutes, {rate:.0f} images/s, {bad} refused")
     print(f"latency: median {p50:.0f} ms, p99 {p99:.0f} ms, longest {most:.0f} ms")
-    print(
-        f"memory: {np.median(early):.0f} MB in the first tenth, {np.median(late):.0f} MB in the last, most {max(m for _, m in memory):.0f} MB"
-    )
+    print(f"memory: {np.median(early):.0f} MB in the first tenth, {np.median(late):.0f} MB in the last, most {most_memory:.0f} MB")
     return {"answers": len(latencies), "images_per_second": rate, "refused": bad, "mb_first": np.median(early), "mb_last": np.median(late)}
 
 
