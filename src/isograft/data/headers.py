@@ -206,7 +206,7 @@ def _tiff_directory(data: Bytes, at: int, order: str, big: bool) -> tuple[dict[i
     count = struct.unpack(order + count_code, data[at : at + count_size])[0]
     if count > 4096:
         raise HeaderError("the TIFF header is broken: its directory has no sensible length")
-    tags = {}
+    tags: dict[int, int] = {}
     for entry in range(at + count_size, at + count_size + count * entry_size, entry_size):
         tag, kind, values = struct.unpack(order + "HH" + offset_code, data[entry : entry + 4 + inline])
         if kind not in _TIFF_SIZES:
@@ -215,6 +215,7 @@ def _tiff_directory(data: Bytes, at: int, order: str, big: bool) -> tuple[dict[i
         place = entry + 4 + inline
         if values * size > inline:
             place = struct.unpack(order + offset_code, data[place : place + inline])[0]
-        tags[tag] = struct.unpack(order + code, data[place : place + size])[0]
+        value: int = struct.unpack(order + code, data[place : place + size])[0]
+        tags[tag] = max(value, tags.get(tag, value))  # of a tag that stands twice, decoders take the first or the last
     end = at + count_size + count * entry_size
     return tags, struct.unpack(order + offset_code, data[end : end + inline])[0]

@@ -30,6 +30,9 @@ Problems = dict[int | str, dict[str, Any]]
 
 STATIC = Path(__file__).parent / "static"
 MOST_CASES = 50
+_SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI would send traces and messages of errors to where OpenTelemetry is set up; versions before it could take no notice of this."""
+
 _PLAIN = {404: "there is nothing at this address", 405: "this address is not asked in this way"}
 
 
@@ -47,6 +50,7 @@ def build_app(service: Service, rules: Rules | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        telemetry=_SILENT,
     )
     rules = rules or Rules()
     app.add_middleware(Guard, service=service, rules=rules)

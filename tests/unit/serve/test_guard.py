@@ -72,6 +72,22 @@ def test_a_server_that_others_reach_asks_for_the_token_and_takes_any_name(make: 
     assert schema["paths"]["/api/predict"]["post"]["security"] == [{"token": []}]
 
 
+def test_behind_a_server_with_tls_a_token_lets_its_name_pass_and_other_pages_stay_out(make: Make) -> None:
+    client = make(rules=Rules.of("127.0.0.1", local=True, token=TOKEN)).client
+    headers = {"Host": "skin.example", "Authorization": f"Bearer {TOKEN}"}
+    asked = {"url": "/api/predict", "files": {"file": jpeg(1)}}
+    assert client.post(**asked, headers={**headers, "Origin": "https://skin.example"}).status_code == 200
+    assert client.post(**asked, headers={**headers, "Origin": "https://evil.example"}).status_code == 403
+    assert client.post(**asked, headers={"Host": "skin.example"}).status_code == 401
+
+
+def test_nothing_is_sent_to_where_opentelemetry_is_set_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asgi = pytest.importorskip("fastapi.telemetry._asgi")
+    for place, name in ((asgi.trace, "get_tracer_provider"), (asgi.metrics, "get_meter_provider"), (asgi._logs, "get_logger_provider")):
+        monkeypatch.setattr(place, name, lambda: pytest.fail("telemetry"))
+    assert make().client.post("/api/predict", files={"file": jpeg(1)}).status_code == 200
+
+
 def test_tokens_that_are_no_ascii_are_wrong_and_no_failure(make: Make) -> None:
     client = make(rules=Rules(TOKEN)).client
     assert client.get("/api/model", headers={"Authorization": b"Bearer \xe9t\xe9"}).status_code == 401
