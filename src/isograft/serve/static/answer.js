@@ -17,7 +17,7 @@ const SHOWN = 12;
  */
 export function showAnswer(answer, model) {
   const { title, detail, promise } = inWords(answer, model);
-  const doubtful = answer.abstain === true || answer.out_of_domain === true;
+  const doubtful = answer.abstain !== false || answer.out_of_domain === true;
   return el(
     'div',
     { className: 'answer-parts' },

@@ -56,7 +56,7 @@ function view(model, labeling, active) {
   const count = el('span', { className: 'count' });
   const place = el('p', { className: 'place' });
   const stage = el('div', { className: 'label-stage', tabIndex: -1 });
-  const status = el('p', { className: 'save-state', role: 'status' });
+  const status = el('p', { className: 'save-state', role: 'status' }, 'Every label is saved as soon as it is given.');
   const finished = el('div', { className: 'note', hidden: true });
   const suggestion = el('p', { className: 'suggestion', hidden: true });
   const toggle = el('input', { type: 'checkbox', id: freshId('suggest'), 'aria-describedby': 'suggest-why' });
@@ -174,7 +174,7 @@ function view(model, labeling, active) {
     el('div', { className: 'label-top' }, el('div', { className: 'progress' }, bar, count), place),
     stage,
     el('div', { className: 'classes', role: 'group', 'aria-label': 'Label of this image' }, buttons),
-    el('div', { className: 'row label-tools' }, tool('← Before', 'Left arrow', () => move(-1)), tool('Undo', 'U', undo), tool('Skip', 'S', skip), tool('Next →', 'Right arrow', () => move(1))),
+    el('div', { className: 'row label-tools' }, tool('← Back', 'Left arrow', () => move(-1)), tool('Undo', 'U', undo), tool('Skip', 'S', skip), tool('Next →', 'Right arrow', () => move(1))),
     status,
     finished,
     el(

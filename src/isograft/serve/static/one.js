@@ -6,7 +6,7 @@ import { button, el, fill, freshId } from './dom.js';
 import { ACCEPTED, fileChooser, takesDrops } from './files.js';
 import { showHeatmap } from './heatmap.js';
 import { showSimilar } from './similar.js';
-import { counted, inShort, inWords, partInWords, size, tooLarge } from './words.js';
+import { counted, inShort, inWords, listed, partInWords, size, tooLarge } from './words.js';
 
 /**
  * @typedef {import('./words.js').Model} Model
@@ -19,7 +19,7 @@ import { counted, inShort, inWords, partInWords, size, tooLarge } from './words.
  */
 export function buildOne(model) {
   const status = el('p', { className: 'unseen', role: 'status' });
-  const result = el('div', { className: 'result' });
+  const result = el('div', { className: 'result' }, before(model));
   let controller = new AbortController();
   let active = false;
 
@@ -57,6 +57,23 @@ export function buildOne(model) {
   });
   const panel = el('div', {}, zone, status, result);
   return { panel, shown: () => (active = true), hidden: () => (active = false), take: (file) => take([file]) };
+}
+
+/**
+ * What is said before there is an image.
+ * @param {Model} model
+ */
+function before(model) {
+  const tells = model.calibrated
+    ? 'The answer says which classes cannot be ruled out, how probable each is, and when not to rely on the model.'
+    : 'The answer says how probable the model takes each class to be; that was never calibrated.';
+  return el(
+    'div',
+    { className: 'before' },
+    el('p', {}, 'This model tells apart ', el('strong', {}, listed(model.classes, 'and')), '.'),
+    el('p', {}, tells),
+    el('p', { className: 'quiet' }, 'It knows only the kind of images that it was trained on: see “About this model”.'),
+  );
 }
 
 /**
@@ -141,7 +158,7 @@ function preview(file, signal) {
   const image = el('img', { src: url, alt: 'The image that was given.' });
   image.addEventListener('error', () => {
     own = false;
-    if (image.isConnected) fill(frame, el('p', { className: 'quiet' }, 'The browser cannot show this kind of file itself.'));
+    if (image.isConnected) fill(frame, el('p', { className: 'quiet' }, 'No preview in this browser'));
   });
   fill(frame, image);
   const facts = el('span', { className: 'quiet' }, size(file.size));

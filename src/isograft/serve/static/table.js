@@ -70,12 +70,12 @@ export function answerTable(model, open) {
       head.sign.textContent = on ? (down ? '▼' : '▲') : '';
     }
     select.value = sorted;
-    turn.textContent = down ? 'Largest first' : 'Smallest first';
-    turn.disabled = sorted === '';
+    turn.textContent = down ? 'Descending' : 'Ascending';
+    turn.hidden = sorted === '';
     root.hidden = rows.length === 0;
     fill(body, ordered.slice(page * PAGE, (page + 1) * PAGE).map((row) => drawRow(row, columns)));
     const step = (/** @type {number} */ by) => () => ((page += by), draw());
-    const [before, next] = [button('‹ Before', step(-1)), button('Next ›', step(1))];
+    const [before, next] = [button('‹ Back', step(-1)), button('Next ›', step(1))];
     before.disabled = page === 0;
     next.disabled = page === pages - 1;
     fill(pager, pages > 1 && [before, el('span', {}, `Page ${page + 1} of ${pages}`), next]);
