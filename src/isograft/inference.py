@@ -25,7 +25,7 @@ import numpy.typing as npt
 from isograft.data.address import Address
 from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
-from isograft.data.readers import ReadError, to_rgb8
+from isograft.data.readers import Pixels, ReadError, to_rgb8
 from isograft.data.symmetries import IDENTITY, turned
 from isograft.errors import IsograftError, Unreachable
 
@@ -40,6 +40,8 @@ Row = npt.NDArray[np.float64]
 
 MAX_PIXELS = 200_000_000
 """Images larger than this are reported as too_large and not decoded (the default of `ingest`)."""
+
+NOT_FINITE = "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
 
 BEGUN = 2
 """Batches begun per core of the engine: one is computed, one waits, so that no core waits for the consumer."""
@@ -56,6 +58,11 @@ class Answer:
 
     logits: npt.NDArray[np.float32]
     embeddings: npt.NDArray[np.float32]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it are numbers."""
+        return bool(np.isfinite(self.logits).all() and np.isfinite(self.embeddings).all())
 
     def votes(self, temperature: float = 1.0) -> Row:
         """Median, class by class, of the A softmaxes: float64 (K,) in [0, 1]; of a single one, its probabilities.
@@ -120,6 +127,11 @@ def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int 
         return Picture(None, error.status, error.reason)
     except Unreachable as error:
         return Picture(None, error.status, error.reason)
+    return squared(decoded, preprocess)
+
+
+def squared(decoded: Pixels, preprocess: Preprocess) -> Picture:
+    """A decoded image, ready for the network."""
     pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
     return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
 
@@ -226,22 +238,25 @@ def answered(engine: Engine, images: Iterable[Image], symmetries: Sequence[str] 
             if not begun:
                 return
             count, shown = begun.popleft()
-            yield from _checked([one.result() for one in shown], count)
+            for answer in _taken([one.result() for one in shown], count):
+                if not answer.finite:
+                    raise IsograftError(NOT_FINITE)
+                yield answer
     finally:
         for _, shown in begun:
             for one in shown:
                 one.cancel()
 
 
-def _checked(shown: list[Outputs], count: int) -> Iterator[Answer]:
+def answer_batch(engine: Engine, images: Sequence[Image]) -> list[Answer]:
+    """An engine's answers to 1 to `size` images uint8 (S, S, 3) at once, with the bits of `answers`, but perhaps not finite."""
+    return _taken([engine.outputs(np.stack(images))], len(images))
+
+
+def _taken(shown: list[Outputs], count: int) -> list[Answer]:
     """The answers to the first images of a batch, from what was computed under each symmetry."""
     logits = np.concatenate([scores for scores, _ in shown], axis=1)
-    for one, embeddings in zip(logits[:count], shown[0][1], strict=False):
-        if not (np.isfinite(one).all() and np.isfinite(embeddings).all()):
-            raise IsograftError(
-                "the network gives numbers that are not finite; its training diverged or its folder is damaged: train it again"
-            )
-        yield Answer(one, embeddings)
+    return [Answer(one, embeddings) for one, embeddings in zip(logits[:count], shown[0][1], strict=False)]
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -134,6 +134,11 @@ class Judgement:
         together: Floats = np.mean(each, axis=0)
         return together
 
+    def held(self, votes: Floats, ids: Sequence[str]) -> Mask | None:
+        """Which classes the prediction set of each image holds: bool (N, K) of `votes` float64 (N, K) and N ids; None where unknown."""
+        rule = self.sets.get(SETS)
+        return None if rule is None else rule.sets(votes, ids)
+
     def verdicts(self, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, tuple[Any, list[Any] | None]]:
         """How far each of N answers can be relied on, as columns.
 
@@ -147,8 +152,7 @@ class Judgement:
         distances = self.distances(answers) if len(answers) else None
         p = self.votes(answers) if len(answers) else np.zeros((0, len(self.classes)))
         outside = None if distances is None else distances > 1
-        rule = self.sets.get(SETS)
-        held = None if rule is None else rule.sets(p, ids)
+        held = self.held(p, ids)
         names = np.array([name.replace("|", r"\|") for name in self.classes], dtype=object)
         listed = None if held is None else ["|".join(names[row]) or EMPTY for row in held]
         unsure = None if held is None else (held.sum(axis=1) != 1) | (False if outside is None else outside)

@@ -7,6 +7,7 @@ that stands in the part too (`window=LUNG`, `frame=3,window=LUNG`): the address 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -91,12 +92,44 @@ def read_dicom(address: Address, max_pixels: int) -> Pixels:
         IsograftError: A package is missing.
     """
     needed("pydicom", "dicom")
-    from isograft.data.dicom_pixels import stored_pixels
-    from isograft.data.dicom_values import shown
-
     frame = Frame.parse(address.part)
     data = read_bytes(address.file, _WHOLE)
     header = _kept_header(address.file, *_stamp(address.file)) if frame.number is not None else _header(data)
+    return _decode_frame(data, header, frame, max_pixels)
+
+
+def decode_dicom(data: Bytes, max_pixels: int, most_frames: int, all_pixels: int) -> Iterator[tuple[str, Pixels]]:
+    """Decode the frames of a DICOM file that lies in memory, one after the other, as `dicom_parts` names them and `read_dicom` reads them.
+
+    Args:
+        data: The file.
+        max_pixels: Larger frames (width x height) are refused by their header, before decoding.
+        most_frames: A file of more frames is refused.
+        all_pixels: So is one whose frames have more pixels than this together.
+
+    Yields:
+        The part of each image, empty where the file has one, and its uint8 pixels.
+
+    Raises:
+        ReadError: The file cannot be used.
+        IsograftError: A package is missing.
+    """
+    needed("pydicom", "dicom")
+    header = _header(data)
+    if header.frames > most_frames:
+        raise ReadError("too_large", f"it has {header.frames:,} frames, more than the limit of {most_frames:,}")
+    most = max_pixels if header.deflated_from is not None else all_pixels  # every frame of a deflated file costs the inflation of all
+    if header.frames > 1 and header.rows * header.columns * header.frames > most:
+        raise ReadError("too_large", f"its {header.frames:,} frames have more than {most / 1e6:g} megapixels together")
+    for number in range(header.frames) if header.frames > 1 else [None]:
+        frame = Frame(number)
+        yield str(frame), _decode_frame(data, header, frame, max_pixels)
+
+
+def _decode_frame(data: Bytes, header: DicomHeader, frame: Frame, max_pixels: int) -> Pixels:
+    from isograft.data.dicom_pixels import stored_pixels
+    from isograft.data.dicom_values import shown
+
     if frame.number is None and header.frames > 1:
         raise ReadError("unsupported", f"it holds {header.frames:,} frames; ingest it, and give the manifest, which names each of them")
     if (number := frame.number or 0) >= header.frames:

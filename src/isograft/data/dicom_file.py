@@ -15,7 +15,7 @@ from pydicom.uid import (
 )
 
 from isograft.data.dicom_elements import Elements, text, walk
-from isograft.data.headers import Bytes
+from isograft.data.headers import Bytes, begins_like_dicom
 from isograft.data.readers import ReadError
 
 INFLATED_HEADER = 1 << 20
@@ -25,7 +25,6 @@ _SYNTAX = 0x00020010
 _LAST_META, _LAST = 0x0002FFFF, 0x7FE00007
 """The last elements before the data set, and before any pixels."""
 _LARGEST_INFLATED = 1 << 30
-_STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,7 +67,7 @@ def open_data_set(data: Bytes) -> DataSet:
         ReadError: It is no DICOM file, or written as the standard does not know.
     """
     preamble = data[128:132] == b"DICM"
-    if not preamble and data[:2] not in _STARTS:
+    if not begins_like_dicom(data):
         raise ReadError("unsupported", "not a DICOM file: it does not begin like one")
     meta, begin = walk(data, 132 if preamble else 0, False, "<", _LAST_META, (_SYNTAX,))
     syntax = text(meta, _SYNTAX)

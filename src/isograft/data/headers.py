@@ -15,6 +15,7 @@ Bytes = bytes | mmap.mmap
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS_FRAME = 0xF7
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
+_DICOM_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _TIFF_SIZES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}
 
@@ -73,6 +74,11 @@ def sniff(data: Bytes) -> Header | None:
     except (IndexError, struct.error):
         raise HeaderError("the file ends inside its header", truncated=True) from None
     return None
+
+
+def begins_like_dicom(data: Bytes) -> bool:
+    """Whether a file begins like a DICOM file: by the letters at its byte 128, or with a data set right away, as some devices write it."""
+    return data[128:132] == b"DICM" or data[:2] in _DICOM_GROUPS
 
 
 def jpeg_ends(data: Bytes) -> bool:
@@ -200,7 +206,7 @@ def _tiff_directory(data: Bytes, at: int, order: str, big: bool) -> tuple[dict[i
     count = struct.unpack(order + count_code, data[at : at + count_size])[0]
     if count > 4096:
         raise HeaderError("the TIFF header is broken: its directory has no sensible length")
-    tags = {}
+    tags: dict[int, int] = {}
     for entry in range(at + count_size, at + count_size + count * entry_size, entry_size):
         tag, kind, values = struct.unpack(order + "HH" + offset_code, data[entry : entry + 4 + inline])
         if kind not in _TIFF_SIZES:
@@ -209,6 +215,7 @@ def _tiff_directory(data: Bytes, at: int, order: str, big: bool) -> tuple[dict[i
         place = entry + 4 + inline
         if values * size > inline:
             place = struct.unpack(order + offset_code, data[place : place + inline])[0]
-        tags[tag] = struct.unpack(order + code, data[place : place + size])[0]
+        value: int = struct.unpack(order + code, data[place : place + size])[0]
+        tags[tag] = max(value, tags.get(tag, value))  # of a tag that stands twice, decoders take the first or the last
     end = at + count_size + count * entry_size
     return tags, struct.unpack(order + offset_code, data[end : end + inline])[0]

@@ -51,12 +51,18 @@ def show(image: Image, heatmap: Heatmap, side: int = SIDE) -> Shown:
     scale = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     sized = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), dtype=np.uint8)
+    heat, largest = painted(heatmap, size)
+    grey = cv2.cvtColor(cv2.cvtColor(sized, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float64)
+    mixed = (1 - _COVER) * grey + _COVER * 255 * heat
+    return Shown(sized, np.clip(np.rint(mixed), 0, 255).astype(np.uint8), largest)
+
+
+def painted(heatmap: Heatmap, size: tuple[int, int]) -> tuple[npt.NDArray[np.float64], float]:
+    """The colours of a map alone, stretched to (width, height): float64 (h, w, 3) in [0, 1], and the value at the end of their scale."""
     values = _smooth(heatmap)
     largest = float(np.abs(values).max())
     wide = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
-    grey = cv2.cvtColor(cv2.cvtColor(sized, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float64)
-    mixed = (1 - _COVER) * grey + _COVER * 255 * colours(wide / largest if largest else wide, heatmap.about.signed)
-    return Shown(sized, np.clip(np.rint(mixed), 0, 255).astype(np.uint8), largest)
+    return colours(wide / largest if largest else wide, heatmap.about.signed), largest
 
 
 def colours(shares: npt.NDArray[np.float32], signed: bool) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from isograft.data.headers import sniff
-from isograft.data.readers import Pixels, ReadError, read_image, real_bits, to_rgb8
+from isograft.data.readers import Pixels, ReadError, decode_image, read_image, real_bits, to_rgb8
 
 LIMIT = 10_000_000
 
@@ -136,6 +136,14 @@ def test_a_bigtiff_and_a_big_endian_tiff_are_read(small_image: np.ndarray, tmp_p
     tifffile.imwrite(tmp_path / "other.tif", small_image, byteorder=">")
     for name in ("big.tif", "other.tif"):
         np.testing.assert_array_equal(read_image(tmp_path / name, LIMIT).array, small_image)
+
+
+@pytest.mark.parametrize("widths", [(8, 60_000), (60_000, 8)])
+def test_a_tiff_that_states_two_widths_is_judged_by_the_larger(widths: tuple[int, int]) -> None:
+    entries = [(256, width) for width in widths] + [(257, 60_000)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries) + bytes(4)
+    with pytest.raises(ReadError, match="60000 x 60000"):
+        decode_image(b"II*\0" + struct.pack("<I", 8) + directory, LIMIT)
 
 
 def test_float_samples_are_unsupported(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Images of many requests meet in the batches of one network.
+
+Every batch has the one shape that its engine chose, filled up with black, so that an answer has the bits that `predict` gives,
+whatever else is asked at the time. There is no timer that holds a lone image back: whoever comes while the network works waits for the
+next batch, so batches fill up by themselves when it is busy. Only while other images are being decoded at this moment
+does a batch that is not full wait for them, and only for milliseconds.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from isograft.engines.engine import Engine
+from isograft.inference import NOT_FINITE, Answer, Image, answer_batch
+from isograft.judgement import Judgement
+
+LINGER = 0.003
+"""Seconds that a batch which is not full waits for images that are being decoded."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One image's answer as it is told.
+
+    Attributes:
+        answer: What the network says.
+        probabilities: float64 (K,), calibrated.
+        prediction_set: Classes that cannot be ruled out; None where that is unknown.
+        verdicts: The columns that `predict` writes beside them: name to value, None where unknown.
+    """
+
+    answer: Answer
+    probabilities: np.ndarray[Any, np.dtype[np.float64]]
+    prediction_set: list[str] | None
+    verdicts: dict[str, Any]
+
+
+@dataclass
+class _Asked:
+    pixels: Image
+    id: str
+    future: Future[Judged] = field(default_factory=Future)
+
+
+class Batcher:
+    """Answers images one by one for those who ask, in batches for the network, on threads of its own.
+
+    Args:
+        engine: What computes batches; closed with the batcher.
+        judgement: How its answers are to be taken.
+        expected: How many images are being decoded just now.
+        counted: Told the size of every batch.
+        workers: Batches at a time; None for all that the engine computes at a time but one, whose core is left for receiving and decoding.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        judgement: Judgement,
+        expected: Callable[[], int] = lambda: 0,
+        counted: Callable[[int], None] = lambda _: None,
+        workers: int | None = None,
+    ) -> None:
+        self._engine, self._judgement, self._size = engine, judgement, engine.size
+        self._expected, self._counted = expected, counted
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name="isograft-network", daemon=True) for _ in range(workers or max(1, engine.workers - 1))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images that no batch has taken yet."""
+        return self._queue.qsize()
+
+    def ask(self, pixels: Image, id: str) -> Future[Judged]:
+        """Have an image answered.
+
+        Args:
+            pixels: uint8 (S, S, 3) RGB, as `inference.squared` gives them.
+            id: The image's id.
+
+        Returns:
+            Its answer to come; cancelled before a batch takes it, the image is dropped.
+        """
+        asked = _Asked(pixels, id)
+        if self._closed.is_set():
+            asked.future.set_exception(RuntimeError("the server is closed"))
+        else:
+            self._queue.put(asked)
+        return asked.future
+
+    def close(self) -> None:
+        """End the threads after the batches they are at; what waits behind is not answered."""
+        self._closed.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._engine.close()
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None and not self._closed.is_set():
+            batch = self._taken(first)
+            if not batch:
+                continue
+            self._counted(len(batch))
+            try:
+                self._answer(batch)
+            except BaseException as error:  # those who wait must hear of it, and the next batch may fare better
+                for asked in batch:
+                    if not asked.future.done():
+                        asked.future.set_exception(error)
+
+    def _taken(self, first: _Asked) -> list[_Asked]:
+        """Those who wait, up to a batch, without those who have gone away."""
+        batch = [first] if first.future.set_running_or_notify_cancel() else []
+        deadline = time.monotonic() + LINGER
+        while len(batch) < self._size:
+            try:
+                patience = deadline - time.monotonic() if self._expected() else 0.0
+                asked = self._queue.get(timeout=patience) if patience > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if asked is None:
+                self._queue.put(None)
+                break
+            if asked.future.set_running_or_notify_cancel():
+                batch.append(asked)
+        return batch
+
+    def _answer(self, batch: list[_Asked]) -> None:
+        answers = answer_batch(self._engine, [asked.pixels for asked in batch])
+        sound = [(asked, answer) for asked, answer in zip(batch, answers, strict=True) if answer.finite]
+        for asked, answer in zip(batch, answers, strict=True):
+            if not answer.finite:
+                asked.future.set_exception(ArithmeticError(NOT_FINITE))
+        if sound:
+            judged = judge(self._judgement, [answer for _, answer in sound], [asked.id for asked, _ in sound])
+            for (asked, _), one in zip(sound, judged, strict=True):
+                asked.future.set_result(one)
+
+
+def judge(judgement: Judgement, answers: Sequence[Answer], ids: Sequence[str]) -> list[Judged]:
+    """Several answers at once, as `predictions.judged` tells them."""
+    probabilities, verdicts = judgement.probabilities(answers), judgement.verdicts(answers, ids)
+    columns = {name: [None] * len(answers) if values is None else values for name, (_, values) in verdicts.items()}
+    held = judgement.held(judgement.votes(answers), ids)
+    names = judgement.classes
+    return [
+        Judged(
+            answer,
+            probabilities[row],
+            None if held is None else [name for name, inside in zip(names, held[row], strict=True) if inside],
+            {name: values[row] for name, values in columns.items()},
+        )
+        for row, answer in enumerate(answers)
+    ]

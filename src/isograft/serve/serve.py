@@ -1,0 +1,89 @@
+"""`isograft serve`: a local web app for one classifier."""
+
+from __future__ import annotations
+
+import secrets
+import stat
+from pathlib import Path
+
+from isograft import console
+from isograft.errors import IsograftError
+from isograft.extras import needed
+from isograft.passport import PASSPORT_FILE, read_passport
+from isograft.settings import ServeSettings
+
+_SHORTEST_TOKEN = 16
+
+
+def serve(settings: ServeSettings) -> None:
+    """Answer over HTTP until stopped (Ctrl-C, SIGTERM), then finish what is running.
+
+    Raises:
+        IsograftError: The model is no classifier, the port is taken, the token file or the table to label cannot be used, or a package is
+            missing.
+    """
+    for module in ("fastapi", "uvicorn", "python_multipart"):
+        needed(module, "serve")
+    _check_model(settings.model)
+    token = _token(settings)
+    from isograft.serve.server import listen, run, url
+
+    with listen(settings.host, settings.port) as bound:
+        from isograft.model import Model
+        from isograft.serve.app import build_app
+        from isograft.serve.guard import Rules
+        from isograft.serve.labeling import Labeling
+        from isograft.serve.service import Bounds, Service
+
+        model = Model.load(settings.model)
+        labeling = None
+        if settings.label is not None and settings.labels_out is not None:
+            labeling = Labeling(settings.label, settings.labels_out, model.classes or [])
+        service = Service(model, Bounds(settings.max_megabytes, settings.max_megapixels), labeling)
+        try:
+            app = build_app(service, Rules.of(settings.host, settings.local, token))
+            _tell(settings, service.judgement.missing)
+            console.result(url(settings.host, bound, token))
+            run(app, service, bound)
+        finally:
+            service.close()
+    console.say("stopped")
+
+
+def _check_model(folder: Path) -> None:
+    """Refuse a backbone before anything heavy is loaded; a folder without a passport is left to `Model.load`."""
+    path = folder / PASSPORT_FILE
+    if path.is_file() and not read_passport(path).classes:
+        raise IsograftError(f"{folder} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+
+
+def _token(settings: ServeSettings) -> str:
+    """What clients must send: from the file, or a new one where others can reach the server; empty where none is asked for."""
+    path = settings.token_file
+    if path is None:
+        return "" if settings.local else secrets.token_urlsafe(24)
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+        shared = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    except (OSError, UnicodeDecodeError) as error:
+        raise IsograftError(f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable() and " " not in token):
+        raise IsograftError(
+            f"--token-file {path} must hold one word of at least {_SHORTEST_TOKEN} letters, digits and signs; write a new one with: "
+            "python -c 'import secrets; print(secrets.token_urlsafe(24))'"
+        )
+    if shared:
+        console.warn(f"others on this machine can read {path}; take their right to it with: chmod 600 {path}")
+    return token
+
+
+def _tell(settings: ServeSettings, missing: str) -> None:
+    console.say("For research use only: this is no medical device, and no answer of it may decide about a patient.")
+    if missing:
+        console.warn(f"the probabilities are not calibrated, and nothing says when not to answer: {missing}")
+    if not settings.local:
+        console.warn(
+            f"others can reach {settings.host}, and what they send is not encrypted: put a server with TLS in front, and give the token "
+            "only to those who may use it"
+        )
+    console.say("Nothing that is uploaded is kept. Ctrl-C stops. Open:")

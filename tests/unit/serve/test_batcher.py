@@ -1,0 +1,153 @@
+"""Requests meet in batches: nobody waits for a timer, nobody pays for another, nobody who left is served."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+
+import numpy as np
+import pytest
+from tests.unit.serve.conftest import CLASSES
+
+from isograft.engines.torch_engine import TorchEngine
+from isograft.inference import answer_batch
+from isograft.judgement import Judgement
+from isograft.model import Model
+from isograft.predictions import judged
+from isograft.serve.batcher import LINGER, Batcher, judge
+
+
+class Network:
+    """Stands in for a network: an image's scores are its first value; it works while `free` is set."""
+
+    size, workers = 4, 2
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+        self.seen: list[list[int]] = []
+        self.fails_at = -1
+
+    def close(self) -> None:
+        pass
+
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.free.wait(5)
+        values = [int(image.flat[0]) for image in images]
+        self.seen.append(values)
+        if self.fails_at in values:
+            raise MemoryError("too much")
+        logits = np.array([[[v, np.inf if v == 99 else -v]] for v in values], np.float32)
+        return logits, np.zeros((len(values), 1, 0), np.float32)
+
+
+def image(value: int) -> np.ndarray:
+    return np.full((2, 2, 3), value, np.uint8)
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def make(network: Network) -> Iterator[Callable[..., Batcher]]:
+    made: list[Batcher] = []
+
+    def make(**options: object) -> Batcher:
+        made.append(Batcher(network, Judgement(missing="none", classes=["a", "b"]), **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    network.free.set()
+    for batcher in made:
+        batcher.close()
+
+
+def test_those_who_come_while_the_network_works_are_its_next_batch(network: Network, make: Callable[..., Batcher]) -> None:
+    sizes: list[int] = []
+    batcher = make(counted=sizes.append)
+    network.free.clear()
+    futures = [batcher.ask(image(0), "")]
+    while not batcher._queue.empty():
+        time.sleep(0.001)
+    futures += [batcher.ask(image(n), "") for n in range(1, 8)]
+    assert batcher.waiting == 7
+    network.free.set()
+    scores = [float(future.result(5).answer.logits[0, 0]) for future in futures]
+    assert scores == list(range(8)) and network.seen == [[0], [1, 2, 3, 4], [5, 6, 7]] and sizes == [1, 4, 3]
+
+
+def test_one_alone_is_answered_at_once_and_waits_a_little_only_while_others_are_decoded(
+    network: Network, make: Callable[..., Batcher]
+) -> None:
+    expected = 0
+    batcher = make(expected=lambda: expected)
+    began = time.perf_counter()
+    batcher.ask(image(1), "").result(5)
+    alone = time.perf_counter() - began
+    expected = 1
+    futures = [batcher.ask(image(2), "")]
+    time.sleep(LINGER / 4)
+    futures.append(batcher.ask(image(3), ""))
+    for future in futures:
+        future.result(5)
+    assert alone < 1 and network.seen[0] == [1] and network.seen[1] in ([2, 3], [2])
+
+
+def test_those_who_left_are_not_shown_to_the_network(network: Network, make: Callable[..., Batcher]) -> None:
+    batcher = make()
+    network.free.clear()
+    first = batcher.ask(image(0), "")
+    while not batcher._queue.empty():
+        time.sleep(0.001)
+    futures = [batcher.ask(image(n), "") for n in range(1, 4)]
+    assert futures[1].cancel()
+    network.free.set()
+    assert first.result(5) and futures[0].result(5) and futures[2].result(5)
+    assert network.seen == [[0], [1, 3]]
+    with pytest.raises(CancelledError):
+        futures[1].result(5)
+
+
+def test_a_crash_is_told_to_those_in_the_batch_and_the_next_is_answered(network: Network, make: Callable[..., Batcher]) -> None:
+    batcher = make()
+    network.fails_at = 5
+    with pytest.raises(MemoryError):
+        batcher.ask(image(5), "").result(5)
+    assert batcher.ask(image(6), "").result(5).probabilities.argmax() == 0
+
+
+def test_an_answer_that_is_not_finite_harms_no_neighbour(network: Network, make: Callable[..., Batcher]) -> None:
+    batcher = make()
+    network.free.clear()
+    batcher.ask(image(0), "")
+    while not batcher._queue.empty():
+        time.sleep(0.001)
+    futures = [batcher.ask(image(n), "") for n in (1, 99, 2)]
+    network.free.set()
+    assert futures[0].result(5) and futures[2].result(5)
+    with pytest.raises(ArithmeticError):
+        futures[1].result(5)
+
+
+def test_a_closed_batcher_answers_nobody(make: Callable[..., Batcher]) -> None:
+    batcher = make()
+    batcher.close()
+    with pytest.raises(RuntimeError):
+        batcher.ask(image(1), "").result(5)
+
+
+def test_answers_are_judged_together_as_predict_judges_them_one_by_one(model: Model) -> None:
+    draw = np.random.default_rng(1)
+    squares = list(draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8))
+    with TorchEngine(model.network(), model.preprocess, batch=16) as engine:
+        answers, ids = answer_batch(engine, squares), [f"{n:016x}" for n in range(9)]
+    together = judge(model.judgement(), answers, ids)
+    for number, one in enumerate(together):
+        row = judged([answers[number]], [ids[number]], model.judgement(), CLASSES).row(0, named=True)
+        assert {name: row[name] for name in one.verdicts} == one.verdicts
+        assert one.probabilities.tolist() == [row["p_dark"], row["p_light"]]
+        assert one.prediction_set is not None and ("|".join(one.prediction_set) or "none") == row["prediction_set"]

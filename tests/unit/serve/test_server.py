@@ -1,0 +1,158 @@
+"""The server on a real port: slow clients, clients that leave, and an end at which those who wait get their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from tests.unit.serve.conftest import jpeg, listening
+
+from isograft.errors import IsograftError
+from isograft.serve import server as module
+from isograft.serve.server import Server, listen, url
+from isograft.serve.service import Bounds
+from isograft.serve.upload import Patience
+
+Make = Callable[..., SimpleNamespace]
+FORM = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + jpeg(1) + b"\r\n--xyz--\r\n"
+HEAD = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=xyz\r\n"
+
+
+class Held:
+    """A network that answers when it is let go."""
+
+    def __init__(self, whole: Any) -> None:
+        self.size, self.go, self.asked, self._whole = 1, threading.Event(), 0, whole
+
+    def __call__(self, images: list[np.ndarray]) -> Any:
+        self.asked += 1
+        self.go.wait(10)
+        return self._whole(images)
+
+
+def post(port: int) -> tuple[int, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/api/predict", FORM, {"Content-Type": "multipart/form-data; boundary=xyz"})
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status, dict(response.getheaders())
+
+
+def until(true: Callable[[], bool], seconds: float = 5) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+def test_a_connection_that_sends_nothing_or_a_byte_at_a_time_is_closed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.3)
+    app = make(bounds=Bounds(patience=Patience(chunk=0.3, whole=1)))
+    with listening(app.app, app.service) as port:
+        silent, drip, half = (socket.create_connection(("127.0.0.1", port), 5) for _ in range(3))
+        half.sendall(HEAD + b"Content-Length: 1000\r\n\r\n--xyz")
+        began = time.monotonic()
+        for byte in HEAD[:20]:
+            try:
+                drip.sendall(bytes([byte]))
+            except OSError:
+                break
+            time.sleep(0.05)
+        assert silent.recv(10) == b"" and time.monotonic() - began < 3
+        with contextlib.suppress(ConnectionResetError):
+            assert drip.recv(10) == b""
+        assert half.recv(12) == b"HTTP/1.1 408"
+        assert post(port)[0] == 200
+
+
+def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make()
+    held = Held(app.service.batcher._answering)
+    monkeypatch.setattr(app.service.batcher, "_answering", held)
+    with listening(app.app, app.service) as port:
+        clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(3)]
+        for client in clients:
+            client.sendall(HEAD + f"Content-Length: {len(FORM)}\r\n\r\n".encode() + FORM)
+            assert until(lambda: held.asked == 1)
+        assert until(lambda: app.service.batcher.waiting == 2)
+        for client in clients[1:]:
+            client.close()
+        assert until(lambda: app.service.busy == 1)
+        held.go.set()
+        assert clients[0].recv(12) == b"HTTP/1.1 200"
+        assert until(lambda: app.service.batcher.waiting == 0) and held.asked == 1
+    assert 'isograft_requests_total{route="/api/predict",status="499"} 2' in app.service.metrics.text()
+
+
+def test_told_to_stop_it_answers_who_waits_and_refuses_who_comes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make()
+    held = Held(app.service.batcher._answering)
+    monkeypatch.setattr(app.service.batcher, "_answering", held)
+    running = Server(uvicorn.Config(app.app), app.service)
+    with listening(app.app, app.service) as port:
+        found: list[int] = []
+        waiting = threading.Thread(target=lambda: found.append(post(port)[0]))
+        waiting.start()
+        assert until(lambda: held.asked == 1)
+        running.handle_exit(signal.SIGTERM, None)
+        status, headers = post(port)
+        assert (status, headers["retry-after"]) == (503, "5") and not found
+        held.go.set()
+        waiting.join(5)
+        assert found == [200]
+    with pytest.raises(OSError):
+        post(port)
+
+
+def test_told_twice_it_stops_at_once(make: Make) -> None:
+    app = make()
+    running = Server(uvicorn.Config(app.app), app.service)
+    running.handle_exit(signal.SIGINT, None)
+    assert app.service.draining and not running.should_exit
+    running.handle_exit(signal.SIGINT, None)
+    assert running.should_exit and running.force_exit
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with listen("127.0.0.1", 0) as first:
+        first.listen()
+        port = first.getsockname()[1]
+        with pytest.raises(IsograftError, match=f"--port {port} of 127.0.0.1 is in use; .* choose another port"):
+            listen("127.0.0.1", port)
+    with pytest.raises(IsograftError, match="not an address of this machine"):
+        listen("203.0.113.7", 0)
+    with pytest.raises(IsograftError, match="is no address"):
+        listen("no such name", 0)
+
+
+def test_the_token_stands_in_the_fragment_of_the_url() -> None:
+    with listen("127.0.0.1", 0) as bound:
+        port = bound.getsockname()[1]
+        assert url("127.0.0.1", bound, "") == f"http://127.0.0.1:{port}/"
+        assert url("::1", bound, "secret") == f"http://[::1]:{port}/#token=secret"
+
+
+def test_a_refused_upload_is_told_though_it_was_not_taken_to_its_end(make: Make) -> None:
+    app = make(bounds=Bounds(megabytes=1))
+    with listening(app.app, app.service) as port:
+        client = socket.create_connection(("127.0.0.1", port), 5)
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        piece = b'--xyz\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(64 << 10)
+        client.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        for _ in range(40):
+            client.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 413"
+        client.close()
+        assert app.service.budget.held == 0 and post(port)[0] == 200
