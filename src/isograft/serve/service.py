@@ -7,6 +7,7 @@ An image goes through three stages that work at the same time: it is decoded on 
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,8 +99,9 @@ class Service:
         self.budget = Budget(max(4 * self.bounds.bytes, 512 << 20))
         self.draining = False
         self._requests = self._decoding = self._heatmaps = 0
-        self.batcher = Batcher(TorchEngine(model.network(), model.preprocess), self.judgement, lambda: self._decoding, self.metrics.batch)
-        self.explainer = Explainer(model.network(), model.preprocess)
+        network = model.network()
+        self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
+        self.batcher = Batcher(TorchEngine(network, model.preprocess), self.judgement, lambda: self._decoding, self.metrics.batch)
         self.similar_cases = SimilarCases.of(model)
         self.thumbnails = thumbnails(model.folder)
         decoders = self.bounds.decoders or min(4, os.cpu_count() or 1)

@@ -18,14 +18,16 @@ from pydicom.dataset import Dataset  # noqa: E402
 from isograft.data import dicom_identity  # noqa: E402
 from isograft.data.address import Address  # noqa: E402
 from isograft.data.containers import parts, read  # noqa: E402
-from isograft.data.dicom import Frame  # noqa: E402
+from isograft.data.dicom import Frame, decode_dicom  # noqa: E402
 from isograft.data.files import find_images, is_dicom  # noqa: E402
+from isograft.data.headers import begins_like_dicom  # noqa: E402
 from isograft.data.ingest import ingest  # noqa: E402
 from isograft.data.manifest import Manifest  # noqa: E402
 from isograft.data.readers import ReadError  # noqa: E402
 from isograft.errors import IsograftError  # noqa: E402
 from isograft.settings import IngestSettings  # noqa: E402
 
+LIMIT = 4_000_000
 HASHED = ["patient", "study", "series"]
 PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
@@ -40,6 +42,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(out: Path, *sources: Path, **options: object) -> Manifest:
     return ingest(IngestSettings.model_validate({"source": sources, "out": out, **options}))
+
+
+def test_files_in_memory_are_read_as_files_on_the_disk_are(shipped: Path) -> None:
+    read_well = 0
+    for path in sorted(shipped.glob("*.dcm")):
+        data, found, expected = path.read_bytes(), [], []
+        assert begins_like_dicom(data) or status(lambda path=path: [read(Address(str(path)), LIMIT)]) == "unsupported"
+        in_memory = status(lambda data=data, found=found: found.extend(decode_dicom(data, LIMIT, 256, 10 * LIMIT)))
+        numbers = [part for part, _ in found] or [""]
+        on_disk = status(lambda path=path, into=expected, numbers=numbers: into.extend(read(Address(str(path), n), LIMIT) for n in numbers))
+        assert in_memory == on_disk, path.name
+        for (_, ours), theirs in zip(found, expected, strict=True):
+            assert ours.note == theirs.note and np.array_equal(ours.array, theirs.array), path.name
+        read_well += in_memory == "ok"
+    assert read_well > 30
+
+
+def status(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except ReadError as error:
+        return error.status
+    return "ok"
 
 
 def test_frames_and_windows_are_parts_and_come_back_from_their_text() -> None:

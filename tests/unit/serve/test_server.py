@@ -34,10 +34,13 @@ class Held:
     def __init__(self, whole: Any) -> None:
         self.size, self.go, self.asked, self._whole = 1, threading.Event(), 0, whole
 
-    def __call__(self, images: list[np.ndarray]) -> Any:
+    def close(self) -> None:
+        self._whole.close()
+
+    def outputs(self, images: np.ndarray) -> Any:
         self.asked += 1
         self.go.wait(10)
-        return self._whole(images)
+        return self._whole.outputs(images)
 
 
 def post(port: int) -> tuple[int, dict[str, str]]:
@@ -78,8 +81,8 @@ def test_a_connection_that_sends_nothing_or_a_byte_at_a_time_is_closed(make: Mak
 
 def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
-    held = Held(app.service.batcher._answering)
-    monkeypatch.setattr(app.service.batcher, "_answering", held)
+    held = Held(app.service.batcher._engine)
+    monkeypatch.setattr(app.service.batcher, "_engine", held)
     with listening(app.app, app.service) as port:
         clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(3)]
         for client in clients:
@@ -97,8 +100,8 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch:
 
 def test_told_to_stop_it_answers_who_waits_and_refuses_who_comes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
-    held = Held(app.service.batcher._answering)
-    monkeypatch.setattr(app.service.batcher, "_answering", held)
+    held = Held(app.service.batcher._engine)
+    monkeypatch.setattr(app.service.batcher, "_engine", held)
     running = Server(uvicorn.Config(app.app), app.service)
     with listening(app.app, app.service) as port:
         found: list[int] = []

@@ -5,7 +5,7 @@ import { heldClasses, partInWords } from './words.js';
 /**
  * @typedef {import('./words.js').Model} Model
  * @typedef {import('./words.js').Answer} Answer
- * @typedef {{uri: string, file: string, part: string, status: string, reason: string | null, answer: Answer | null}} Row
+ * @typedef {{uri: string, part: string, status: string, reason: string | null, answer: Answer | null}} Row
  */
 
 /** How an empty prediction set is written. */
@@ -18,10 +18,16 @@ const FORMULA = /^[=+\-@\t\r]/;
  * @returns {Row[]}
  */
 export function rowsOf(items) {
-  return items.filter((item) => item.state === 'done').flatMap((item) => {
-    if (item.answers.length === 0) return [{ uri: item.uri, file: item.uri, part: '', status: item.status, reason: item.reason, answer: null }];
-    return item.answers.map((answer) => ({ uri: item.uri, file: item.uri, part: answer.part, status: 'ok', reason: answer.note || null, answer }));
-  });
+  return items.filter((item) => item.state === 'done').flatMap(rowsOfOne);
+}
+
+/**
+ * @param {import('./queue.js').Item} item
+ * @returns {Row[]}
+ */
+function rowsOfOne({ uri, answers, status, reason }) {
+  if (answers.length === 0) return [{ uri, part: '', status, reason, answer: null }];
+  return answers.map((answer) => ({ uri, part: answer.part, status: 'ok', reason: answer.note || null, answer }));
 }
 
 /**
@@ -64,7 +70,7 @@ export function toCsv(rows, model) {
       answer?.out_of_domain ?? null,
       answer?.domain_distance ?? null,
       ...points.map((name) => answer?.points[name] ?? null),
-      ...(several ? [safe(row.file)] : []),
+      ...(several ? [safe(row.uri)] : []),
     ];
   });
   return [[...head, ...(several ? ['file'] : [])], ...lines].map((line) => line.map(field).join(',')).join('\n') + '\n';

@@ -32,6 +32,10 @@ export function heldClasses(answer) {
 export function inWords(answer, model) {
   const held = heldClasses(answer);
   if (held === null) return { title: answer.predicted, detail: 'The most probable class. How sure the model is was never tested, see below.', promise: '' };
+  if (answer.out_of_domain) {
+    const title = held.length === 0 ? 'Fits no class well' : held.length === 1 ? /** @type {string} */ (held[0]) : `${listed(held, 'or')} cannot be told apart`;
+    return { title, detail: `Most probable is ${answer.predicted}.`, promise: 'What the model promises does not hold for an image like this one.' };
+  }
   const promise = model.coverage === null ? '' : `For ${share(model.coverage)} of new images like those of the training, the true class is among the classes that are left.`;
   if (held.length === 0) return { title: 'Fits no class well', detail: 'Every class of this model can be ruled out for this image.', promise };
   if (held.length === 1) return { title: /** @type {string} */ (held[0]), detail: 'All other classes can be ruled out.', promise };
