@@ -83,7 +83,7 @@ def find_candidates(settings: SuggestSettings, inputs: Inputs, model: Model) -> 
     if not len(rows):
         raise IsograftError(
             f"{settings.input} has no image left to label: of {len(facts):,}, {int(usable.sum()):,} can be read, and all of them are "
-            "labeled; give images without a label"
+            "labeled; give images without a label, and where labels are but names of folders, ingest with --drop-labels"
         )
     ids = [str(facts["pixel_hash"][row])[:16] for row in rows.tolist()]
     order = np.argsort(keyed_rank(ids, settings.seed, "suggest"), kind="stable")
