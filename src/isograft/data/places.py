@@ -19,7 +19,8 @@ RECORD_FILE = "run.json"
 CASES_FILE = "cases.parquet"
 CASE_EMBEDDINGS_FILE = "cases.safetensors"
 HELD_OUT_FILE = "held_out.parquet"
-SPARED_FILES = (SPLIT_FILE, CASES_FILE, CASE_EMBEDDINGS_FILE, HELD_OUT_FILE)
+THUMBNAILS_FILE = "cases_thumbnails.parquet"
+SPARED_FILES = (SPLIT_FILE, CASES_FILE, CASE_EMBEDDINGS_FILE, HELD_OUT_FILE, THUMBNAILS_FILE)
 """What may be left out when a model folder is handed on, as it tells of single images."""
 
 

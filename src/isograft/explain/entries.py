@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ from isograft.explain.pictures import Image, Shown, ends, where
 from isograft.explain.similar import Case, SimilarCases
 from isograft.inference import MAX_PIXELS, Row
 from isograft.inference import Picture as Read
-from isograft.report.figures import Picture, thumbnail
+from isograft.report.figures import Picture, coded_picture, thumbnail
+from isograft.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from isograft.model import Model
@@ -90,8 +92,9 @@ class Gallery:
         if features:
             require_features(network)
         self._features = features
-        self.cases = None
+        self.cases, self._thumbnails = None, None
         if similar:
+            self._thumbnails = Thumbnails.load(model.folder)
             self.cases = SimilarCases.of(model)
             if self.cases is None:
                 self.missing = _NO_CASES
@@ -149,14 +152,15 @@ class Gallery:
             place=place,
             note=heatmap.note,
             files=(written.picture, written.array),
-            cases=[(case, _case_picture(case)) for case in cases],
+            cases=[(case, _case_picture(case, self._thumbnails)) for case in cases],
         )
 
 
-def _case_picture(case: Case) -> Picture | None:
-    if case.place is None:
-        return None
-    try:
-        return thumbnail(to_rgb8(read(case.place, MAX_PIXELS).array), f"Training image labeled {case.label}.", _CASE_SIDE)
-    except (ReadError, Unreachable):
-        return None
+def _case_picture(case: Case, thumbnails: Thumbnails | None) -> Picture | None:
+    """The case from its file, else as the model folder keeps it, else None."""
+    alt = f"Training image labeled {case.label}."
+    if case.place is not None:
+        with suppress(ReadError, Unreachable):
+            return thumbnail(to_rgb8(read(case.place, MAX_PIXELS).array), alt, _CASE_SIDE)
+    kept = None if thumbnails is None else thumbnails.get(case.id, case.uri)
+    return None if kept is None else coded_picture(kept, alt)

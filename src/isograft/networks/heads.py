@@ -90,3 +90,11 @@ def build_head(kind: str, features: int, classes: int, hidden: int | None = None
 def scaled_hidden(size: int, hidden: int, reference: int) -> int:
     """Hidden units for `size`, in the proportion `hidden` to `reference`; at least 1."""
     return max(1, round(hidden * size / reference))
+
+
+class NoHead(nn.Module):
+    """The head of no class: with it a backbone gives its embeddings the way a classifier does."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pooled features (B, D) to logits (B, 0)."""
+        return features[:, :0]

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from isograft.thumbnails import jpeg
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
@@ -164,14 +166,12 @@ def history_figure(columns: dict[str, Sequence[Any]]) -> Picture | None:
 
 def thumbnail(pixels: npt.NDArray[np.uint8], alt: str, side: int = 160) -> Picture:
     """Shrink a photograph for the page: uint8 (H, W, 3) RGB, long side at most `side` pixels, JPEG."""
-    import cv2
+    return coded_picture(jpeg(pixels, side), alt)
 
-    height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    _, coded = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return Picture("data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode(), alt)
+
+def coded_picture(content: bytes, alt: str) -> Picture:
+    """A JPEG for the page, as it is."""
+    return Picture("data:image/jpeg;base64," + base64.b64encode(content).decode(), alt)
 
 
 def new_canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, Any]:

@@ -88,6 +88,12 @@ class FinetuneSettings(TrainingSettings):
     )
     folds: int | None = Field(None, ge=2, le=20, description="Train one network per fold on the other folds; they answer as an ensemble.")
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Thumbnails are named only where they are kept: runs of versions that could not keep any can still be resumed."""
+        fixed = super().fixed
+        return fixed if self.keep_thumbnails else {name: value for name, value in fixed.items() if name != "keep_thumbnails"}
+
     @model_validator(mode="after")
     def _nothing_idle(self) -> FinetuneSettings:
         given = {name: value for name, value in self if value not in (None, "auto", 0)}

@@ -16,7 +16,7 @@ from torch import nn
 
 from isograft import console
 from isograft.data.manifest import Manifest
-from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE, HELD_OUT_FILE, SPLIT_FILE, describe_place, short_name
+from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE, HELD_OUT_FILE, SPLIT_FILE, THUMBNAILS_FILE, describe_place, short_name
 from isograft.data.preprocess import Preprocess
 from isograft.judgement import judge
 from isograft.lineage import merge_seen, seen_rows
@@ -27,6 +27,7 @@ from isograft.networks.heads import Classifier, PaperHead
 from isograft.plan import Plan
 from isograft.run import RunFolder, environment
 from isograft.ssl.method import Method
+from isograft.thumbnails import thumbnail_table
 from isograft.train.evidence import Evidence
 from isograft.train.fitting import Job
 from isograft.train.folds import fold_of
@@ -112,6 +113,8 @@ def _case_files(job: Job, evidence: Evidence) -> dict[str, bytes]:
         table = table.with_columns(fold=fold_of(job)[np.searchsorted(job.rows.train, evidence.case_rows)])
     arrays = np.stack([one.cases for one in evidence.embedded], axis=1)
     files = {CASES_FILE: _parquet(table), CASE_EMBEDDINGS_FILE: save({"embeddings": torch.from_numpy(arrays)})}
+    if job.opening.settings.keep_thumbnails:
+        files[THUMBNAILS_FILE] = _parquet(thumbnail_table(table, (job.images[int(row)] for row in evidence.case_rows)))
     if not evidence.missing:
         classes = job.rows.manifest.classes()
         labels = [classes[number] for number in evidence.labels]

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tests.unit.explain.conftest import NETWORKS
 
 import isograft
-from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE
+from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE, THUMBNAILS_FILE
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
 from isograft.lineage import SEEN_SCHEMA
@@ -22,6 +22,7 @@ from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.backbones import build_backbone, feature_count
 from isograft.networks.heads import Classifier, build_head
 from isograft.predictions import UNSURE
+from isograft.thumbnails import thumbnail_table
 
 
 @pytest.fixture
@@ -93,6 +94,9 @@ def test_similar_cases_are_written_for_every_image_and_shown(world: SimpleNamesp
     assert len(similar) == 2 * 4 and similar["rank"].to_list() == [1, 2, 3, 4] * 2
     assert all(group["distance"].is_sorted() for _, group in similar.group_by("uri"))
     assert "not found here" in (world.root / "out" / "explain.html").read_text()
+    thumbnail_table(cases, [np.zeros((9, 9, 3), np.uint8)] * 9).write_parquet(model / THUMBNAILS_FILE)
+    isograft.explain(model, world.tree / "light", out=world.root / "kept", similar=4)
+    assert "not found here" not in (page := (world.root / "kept" / "explain.html").read_text()) and page.count("data:image/jpeg") >= 8
     isograft.explain(model, world.tree / "light", out=world.root / "none", similar=0)
     assert not (world.root / "none" / "similar.csv").exists()
     assert "Similar" not in (world.root / "none" / "explain.html").read_text()

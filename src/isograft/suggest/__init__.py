@@ -1,0 +1,1 @@
+"""Which unlabeled images are worth labeling next."""
