@@ -38,7 +38,7 @@ def about(service: Service) -> ModelAnswer:
         out_of_domain=bool(judgement.domains),
         heatmap=method(service.explainer),
         similar=service.similar_cases is not None,
-        thumbnails=service.thumbnails.there,
+        thumbnails=service.thumbnails is not None,
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
         lineage=describe(model).replace(str(model.folder), name, 1),
         limits=Limits(megabytes=service.bounds.megabytes, megapixels=service.bounds.megapixels),

@@ -7,6 +7,7 @@ An image goes through three stages that work at the same time: it is decoded on 
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import os
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ from isograft.serve.images import Shown, shown, uploads
 from isograft.serve.labeling import Labeling
 from isograft.serve.metrics import Metrics
 from isograft.serve.problems import Problem, busy, unreadable
-from isograft.serve.thumbnails import thumbnails
 from isograft.serve.upload import Budget, Patience
+from isograft.thumbnails import Thumbnails
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class Service:
         self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
         self.batcher = Batcher(TorchEngine(network, model.preprocess), self.judgement, lambda: self._decoding, self.metrics.batch)
         self.similar_cases = SimilarCases.of(model)
-        self.thumbnails = thumbnails(model.folder)
+        self.thumbnails = Thumbnails.load(model.folder)
         decoders = self.bounds.decoders or min(4, os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="isograft-decode")
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="isograft-explain")
@@ -173,7 +174,7 @@ class Service:
         upload, _ = await self._decode(lambda: self._one(data, part))
         answer = (await self._ask(upload)).answer
         near = await self._decode(lambda: cases.nearest(answer.embeddings, k, upload.id))
-        found = [SimilarCase(id=c.id, label=c.label, distance=c.distance, thumbnail=self.thumbnails(c.id, c.uri)) for c in near]
+        found = [SimilarCase(id=c.id, label=c.label, distance=c.distance, thumbnail=self._thumbnail(c.id, c.uri)) for c in near]
         return SimilarAnswer(cases=found)
 
     def close(self) -> None:
@@ -206,6 +207,11 @@ class Service:
             if upload.part == part:
                 return shown(upload), np.asarray(self.model.preprocess.working(to_rgb8(upload.pixels.array)), dtype=np.uint8)
         raise Problem(422, "the file has no such part; predict names those it has")
+
+    def _thumbnail(self, id: str, uri: str) -> str | None:
+        """The picture of a case as a data URL, where the model folder was told to keep any."""
+        jpeg = None if self.thumbnails is None else self.thumbnails.get(id, uri)
+        return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
     def _ask(self, one: Shown) -> asyncio.Future[Judged]:
         return asyncio.wrap_future(self.batcher.ask(one.square, one.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from isograft.data.readers import decode_image, to_rgb8
 from isograft.predict.predict import predict
 from isograft.serve.service import Bounds
 from isograft.settings import PredictSettings
+from isograft.thumbnails import Thumbnails
 
 Make = Callable[..., SimpleNamespace]
 OWN = {"id", "part", "width", "height", "note", "predicted", "probabilities", "prediction_set", "abstain"}
@@ -135,7 +137,6 @@ def test_a_heatmap_lies_over_its_image_in_the_same_size(shared: SimpleNamespace)
 
 
 def decode_data_url(text: str) -> np.ndarray:
-    import base64
 
     assert text.startswith("data:image/png;base64,")
     return to_rgb8(decode_image(base64.b64decode(text.partition(",")[2]), 10**7).array).astype(int)
@@ -271,3 +272,14 @@ def test_broken_files_of_any_kind_are_refused_and_never_break_the_server(
     response = post(shared, bytes(image))
     assert response.status_code in (200, 400, 413, 415), response.text
     assert response.status_code == 200 or response.json()["detail"].startswith("the image cannot be used")
+
+
+def test_a_similar_case_is_shown_where_the_model_folder_keeps_its_picture(make: Make, folder: Path) -> None:
+    app = make()
+    kept = Cases.load(folder)
+    assert kept is not None
+    row = kept.table.row(3, named=True)
+    app.service.thumbnails = Thumbnails({(row["id"], row["uri"]): jpeg(5)})
+    cases = {case["id"]: case["thumbnail"] for case in post(app, jpeg(3), "similar", k="12").json()["cases"]}
+    assert [id for id, picture in cases.items() if picture] == [row["id"]]
+    assert cases[row["id"]] == "data:image/jpeg;base64," + base64.b64encode(jpeg(5)).decode()
