@@ -100,23 +100,27 @@ class Batcher:
         self._closed.set()
         self._queue.put(None)
         self._thread.join()
+        while not self._queue.empty():
+            if (asked := self._queue.get()) is not None:
+                asked.future.cancel()
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None and not self._closed.is_set():
-            batch = self._taken(first)
-            if not batch:
-                continue
-            self._counted(len(batch))
+            batch: list[_Asked] = []
             try:
-                self._answer(batch)
+                self._take(first, batch)
+                if batch:
+                    self._counted(len(batch))
+                    self._answer(batch)
             except BaseException as error:  # those who wait must hear of it, and the next batch may fare better
                 for asked in batch:
                     if not asked.future.done():
                         asked.future.set_exception(error)
 
-    def _taken(self, first: _Asked) -> list[_Asked]:
-        """Those who wait, up to a batch, without those who have gone away."""
-        batch = [first] if first.future.set_running_or_notify_cancel() else []
+    def _take(self, first: _Asked, batch: list[_Asked]) -> None:
+        """Put those who wait into a batch, as many as fit, without those who have gone away."""
+        if first.future.set_running_or_notify_cancel():
+            batch.append(first)
         deadline = time.monotonic() + LINGER
         while len(batch) < self._answering.size:
             try:
@@ -129,7 +133,6 @@ class Batcher:
                 break
             if asked.future.set_running_or_notify_cancel():
                 batch.append(asked)
-        return batch
 
     def _answer(self, batch: list[_Asked]) -> None:
         answers = self._answering([asked.pixels for asked in batch])

@@ -133,7 +133,7 @@ class Labeling:
         if facts is None or len(self._frame.filter(mine)):
             return self._frame.with_columns(label=pl.when(mine).then(pl.lit(label)).otherwise(pl.col("label")))
         fresh = arrange(pl.DataFrame([{**facts, "label": label}], infer_schema_length=None))
-        return pl.concat([self._frame, fresh.with_columns(pl.lit(row, pl.Int64).alias(_ROW))], how="diagonal")
+        return pl.concat([self._frame, fresh.with_columns(pl.lit(row, pl.Int64).alias(_ROW))], how="diagonal", rechunk=True)
 
     def _done(self, frame: pl.DataFrame) -> int:
         return len(frame.filter(pl.col(_ROW).is_not_null() & pl.col("label").is_not_null()))

@@ -48,7 +48,7 @@ class Bounds:
     Attributes:
         megabytes: Of an upload.
         megapixels: Of an image.
-        requests: Uploads that are received, decoded or answered at one time; more are told to come back.
+        requests: Uploads that are decoded or answered at one time; more are told to come back.
         heatmaps: Heatmaps that are made or wait.
         seconds: Until an answer is given up.
         heatmap_seconds: Until a heatmap is.
@@ -97,7 +97,7 @@ class Service:
         self.judgement, self.metrics = model.judgement(), Metrics()
         self.budget = Budget(max(4 * self.bounds.bytes, 512 << 20))
         self.draining = False
-        self._requests = self._decoding = self._heatmaps = 0
+        self._uploads = self._requests = self._decoding = self._heatmaps = 0
         network = model.network()
         self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
         self.batcher = Batcher(Answering(network, model.preprocess), self.judgement, lambda: self._decoding, self.metrics.batch)
@@ -110,8 +110,17 @@ class Service:
 
     @property
     def busy(self) -> int:
-        """Requests that are being worked on."""
-        return self._requests
+        """Requests with an image that are received or worked on."""
+        return self._uploads
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """A request with an image, from its first byte to its answer."""
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -227,7 +236,8 @@ class Service:
 
     def _gauges(self) -> None:
         told = self.metrics.gauges
-        told["isograft_requests_at_work"] = ("Uploads that are received, decoded or answered.", lambda: self._requests)
+        told["isograft_requests_at_work"] = ("Uploads that are decoded or answered.", lambda: self._requests)
+        told["isograft_requests_received"] = ("Uploads that are received, decoded or answered.", lambda: self._uploads)
         told["isograft_images_waiting"] = ("Images that no batch has taken yet.", lambda: self.batcher.waiting)
         told["isograft_images_decoding"] = ("Files that are decoded or wait for it.", lambda: self._decoding)
         told["isograft_heatmaps_at_work"] = ("Heatmaps that are made or wait.", lambda: self._heatmaps)

@@ -95,6 +95,19 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch:
     assert 'isograft_requests_total{route="/api/predict",status="499"} 2' in app.service.metrics.text()
 
 
+def test_those_who_send_slowly_keep_no_place_from_others(make: Make) -> None:
+    app = make(bounds=Bounds(requests=1))
+    with listening(app.app, app.service) as port:
+        slow = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(4)]
+        for client in slow:
+            client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + FORM[:90])
+        assert until(lambda: app.service.busy == 4)
+        assert post(port)[0] == 200
+        for client in slow:
+            client.close()
+        assert until(lambda: app.service.busy == 0)
+
+
 def test_told_to_stop_it_answers_who_waits_and_refuses_who_comes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
     held = Held(app.service.batcher._answering)
