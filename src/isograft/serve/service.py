@@ -180,7 +180,7 @@ class Service:
             raise Problem(404, "this model was handed on without its labeled cases, so no similar ones can be shown")
         upload, _ = await self._decode(lambda: self._one(data, part))
         answer = (await self._ask(upload)).answer
-        near = await self._decode(lambda: cases.nearest(answer.embeddings, k, upload.id))
+        near = await self.work(lambda: cases.nearest(answer.embeddings, k, upload.id))
         found = [SimilarCase(id=c.id, label=c.label, distance=c.distance, thumbnail=self.thumbnails(c.id, c.uri)) for c in near]
         return SimilarAnswer(cases=found)
 
