@@ -213,7 +213,10 @@ class Answering:
 
     Attributes:
         size: Images of a batch.
+        workers: Batches that are computed at a time.
     """
+
+    workers = 1
 
     def __init__(
         self,
@@ -231,6 +234,15 @@ class Answering:
         self.size = batch or batch_size(self._side, sum(one.numel() for one in network.parameters()), self._device.type)
         if not place_is_free(lambda tried: _joined(self._outputs(tried)), self._side, self.size):
             self.size = 1
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="network")
+
+    def submit(self, images: Sequence[Image]) -> Future[list[Answer]]:
+        """Begin to answer up to `size` images, on a thread of its own."""
+        return self._pool.submit(self, images)
+
+    def close(self) -> None:
+        """Wait for what was begun, drop what was not."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __call__(self, images: Sequence[Image]) -> list[Answer]:
         """The network's answer to each of up to `size` images uint8 (S, S, 3) RGB, perhaps not finite."""

@@ -12,8 +12,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,10 @@ class _Asked:
 
 
 class Batcher:
-    """Answers images one by one for those who ask, in batches for the network, on a thread of its own.
+    """Answers images one by one for those who ask, in batches for the network.
 
     Args:
-        answering: The network; it is called from that thread only.
+        answering: The network; it is closed with the batcher.
         judgement: How its answers are to be taken.
         expected: How many images are being decoded just now.
         counted: Told the size of every batch.
@@ -69,8 +70,10 @@ class Batcher:
         self._answering, self._judgement = answering, judgement
         self._expected, self._counted = expected, counted
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._free = threading.Semaphore(answering.workers)
+        self._judging = ThreadPoolExecutor(1, thread_name_prefix="isograft-judge")
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="isograft-network", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="isograft-batches", daemon=True)
         self._thread.start()
 
     @property
@@ -96,26 +99,42 @@ class Batcher:
         return asked.future
 
     def close(self) -> None:
-        """End the thread after the batch it is at; what waits behind is not answered."""
+        """End the threads after the batches they are at; what waits behind is not answered."""
         self._closed.set()
         self._queue.put(None)
         self._thread.join()
+        self._answering.close()
+        self._judging.shutdown(wait=True)
         while not self._queue.empty():
             if (asked := self._queue.get()) is not None:
                 asked.future.cancel()
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None and not self._closed.is_set():
+        """Fill a batch whenever the network is free for one: not earlier, so that it takes all who have come by then."""
+        while True:
+            self._free.acquire()
+            first = self._queue.get()
+            if first is None or self._closed.is_set():
+                return
             batch: list[_Asked] = []
             try:
                 self._take(first, batch)
                 if batch:
                     self._counted(len(batch))
-                    self._answer(batch)
+                    self._answering.submit([asked.pixels for asked in batch]).add_done_callback(partial(self._done, batch))
+                else:
+                    self._free.release()
             except BaseException as error:  # those who wait must hear of it, and the next batch may fare better
-                for asked in batch:
-                    if not asked.future.done():
-                        asked.future.set_exception(error)
+                self._free.release()
+                _fail(batch, error)
+
+    def _done(self, batch: list[_Asked], answered: Future[list[Answer]]) -> None:
+        """Let the network go on while a batch of answers is judged."""
+        self._free.release()
+        try:
+            self._judging.submit(self._tell, batch, answered)
+        except RuntimeError as error:  # closed
+            _fail(batch, error)
 
     def _take(self, first: _Asked, batch: list[_Asked]) -> None:
         """Put those who wait into a batch, as many as fit, without those who have gone away."""
@@ -134,16 +153,24 @@ class Batcher:
             if asked.future.set_running_or_notify_cancel():
                 batch.append(asked)
 
-    def _answer(self, batch: list[_Asked]) -> None:
-        answers = self._answering([asked.pixels for asked in batch])
-        sound = [(asked, answer) for asked, answer in zip(batch, answers, strict=True) if answer.finite]
-        for asked, answer in zip(batch, answers, strict=True):
-            if not answer.finite:
-                asked.future.set_exception(ArithmeticError(NOT_FINITE))
-        if sound:
-            judged = judge(self._judgement, [answer for _, answer in sound], [asked.id for asked, _ in sound])
-            for (asked, _), one in zip(sound, judged, strict=True):
-                asked.future.set_result(one)
+    def _tell(self, batch: list[_Asked], answered: Future[list[Answer]]) -> None:
+        try:
+            answers = answered.result()
+            sound = [(asked, answer) for asked, answer in zip(batch, answers, strict=True) if answer.finite]
+            if sound:
+                judged = judge(self._judgement, [answer for _, answer in sound], [asked.id for asked, _ in sound])
+                for (asked, _), one in zip(sound, judged, strict=True):
+                    asked.future.set_result(one)
+            _fail(batch, ArithmeticError(NOT_FINITE))
+        except BaseException as error:
+            _fail(batch, error)
+
+
+def _fail(batch: Sequence[_Asked], error: BaseException) -> None:
+    """Tell those who have no answer yet why they get none."""
+    for asked in batch:
+        if not asked.future.done():
+            asked.future.set_exception(error)
 
 
 def judge(judgement: Judgement, answers: Sequence[Answer], ids: Sequence[str]) -> list[Judged]:

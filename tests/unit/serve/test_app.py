@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.serve.conftest import CLASSES, jpeg, picture, png
+from tests.unit.serve.conftest import CLASSES, Stub, jpeg, picture, png
 
 from isograft.cases import Cases
 from isograft.data.readers import decode_image, to_rgb8
@@ -226,9 +226,8 @@ def test_heatmaps_wait_in_a_short_line_of_their_own(make: Make) -> None:
 
 def test_a_network_that_fails_fails_those_who_asked_and_nobody_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
-    answering = app.service.batcher._answering
     with monkeypatch.context() as broken:
-        broken.setattr(app.service.batcher, "_answering", SimpleNamespace(size=answering.size))
+        broken.setattr(app.service.batcher, "_answering", SimpleNamespace(size=16))
         response = post(app, jpeg(1))
     assert response.status_code == 500 and "server failed" in response.json()["detail"]
     assert post(app, jpeg(1)).status_code == 200
@@ -239,9 +238,13 @@ def test_who_waits_too_long_is_told(make: Make, monkeypatch: pytest.MonkeyPatch)
 
     app = make(bounds=Bounds(seconds=0.2))
     whole = app.service.batcher._answering
-    monkeypatch.setattr(
-        app.service.batcher, "_answering", type("Slow", (), {"size": 1, "__call__": lambda self, x: time.sleep(1) or whole(x)})()
-    )
+
+    class Slow(Stub):
+        def __call__(self, images: list[np.ndarray]) -> Any:
+            time.sleep(1)
+            return whole(images)
+
+    monkeypatch.setattr(app.service.batcher, "_answering", Slow())
     response = post(app, jpeg(1))
     assert response.status_code == 504 and "0.2 seconds" in response.json()["detail"]
 

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
-from tests.unit.serve.conftest import CLASSES
+from tests.unit.serve.conftest import CLASSES, Stub
 
 from isograft.inference import Answer, Answering
 from isograft.judgement import Judgement
@@ -18,12 +18,13 @@ from isograft.predictions import judged
 from isograft.serve.batcher import LINGER, Batcher, judge
 
 
-class Network:
+class Network(Stub):
     """Stands in for a network: an image's scores are its first value; it works while `free` is set."""
 
     size = 4
 
     def __init__(self) -> None:
+        super().__init__()
         self.free = threading.Event()
         self.free.set()
         self.seen: list[list[int]] = []
@@ -73,6 +74,24 @@ def test_those_who_come_while_the_network_works_are_its_next_batch(network: Netw
     network.free.set()
     scores = [float(future.result(5).answer.logits[0, 0]) for future in futures]
     assert scores == list(range(8)) and network.seen == [[0], [1, 2, 3, 4], [5, 6, 7]] and sizes == [1, 4, 3]
+
+
+def test_a_network_that_computes_two_batches_at_a_time_gets_two() -> None:
+    class Two(Network):
+        workers, size = 2, 1
+
+    network = Two()
+    network.free.clear()
+    batcher = Batcher(network, Judgement(missing="none", classes=["a", "b"]))  # type: ignore[arg-type]
+    futures = [batcher.ask(image(n), "") for n in range(3)]
+    end = time.monotonic() + 5
+    while batcher.waiting > 1 and time.monotonic() < end:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    assert batcher.waiting == 1
+    network.free.set()
+    assert [float(future.result(5).answer.logits[0, 0]) for future in futures] == [0, 1, 2]
+    batcher.close()
 
 
 def test_one_alone_is_answered_at_once_and_waits_a_little_only_while_others_are_decoded(

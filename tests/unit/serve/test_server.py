@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from tests.unit.serve.conftest import jpeg, listening
+from tests.unit.serve.conftest import Stub, jpeg, listening
 
 from isograft.errors import IsograftError
 from isograft.serve import server as module
@@ -28,11 +28,12 @@ FORM = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\
 HEAD = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=xyz\r\n"
 
 
-class Held:
+class Held(Stub):
     """A network that answers when it is let go."""
 
     def __init__(self, whole: Any) -> None:
-        self.size, self.go, self.asked, self._whole = 1, threading.Event(), 0, whole
+        super().__init__()
+        self.go, self.asked, self._whole = threading.Event(), 0, whole
 
     def __call__(self, images: list[np.ndarray]) -> Any:
         self.asked += 1
