@@ -107,6 +107,7 @@ def server(model: Path, batch: int | None) -> Iterator[tuple[int, int]]:
 def be_server(model: Path, batch: int) -> None:
     """What `isograft serve` does, or the same with so many images per batch."""
     from isograft.engines.torch_engine import TorchEngine
+    from isograft.inference import Answering
     from isograft.model import Model
     from isograft.serve.app import build_app
     from isograft.serve.batcher import Batcher
@@ -118,7 +119,7 @@ def be_server(model: Path, batch: int) -> None:
     service = Service(loaded)
     if batch:
         service.batcher.close()
-        service.batcher = Batcher(TorchEngine(loaded.network(), loaded.preprocess, batch), service.judgement)
+        service.batcher = Batcher(Answering(TorchEngine(loaded.network(), loaded.preprocess, batch)), service.judgement)
     with listen("127.0.0.1", 0) as bound:
         print(url("127.0.0.1", bound, ""), flush=True)
         run(build_app(service, Rules.of("127.0.0.1", True)), service, bound)

@@ -248,9 +248,43 @@ def answered(engine: Engine, images: Iterable[Image], symmetries: Sequence[str] 
                 one.cancel()
 
 
-def answer_batch(engine: Engine, images: Sequence[Image]) -> list[Answer]:
-    """An engine's answers to 1 to `size` images uint8 (S, S, 3) at once, with the bits of `answers`, but perhaps not finite."""
-    return _taken([engine.outputs(np.stack(images))], len(images))
+class Answering:
+    """An engine for those who have no stream of images, but a few at a time; the answers have the bits of `answers`.
+
+    Args:
+        engine: What computes; closed with this.
+
+    Attributes:
+        size: Images of a batch at most.
+        workers: Batches that are computed at a time.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.size, self.workers = engine.size, engine.workers
+
+    def submit(self, images: Sequence[Image]) -> Future[list[Answer]]:
+        """Begin to answer 1 to `size` images uint8 (S, S, 3) RGB; the answers are perhaps not finite."""
+        answered: Future[list[Answer]] = Future()
+
+        def take(computed: Future[Outputs]) -> None:
+            if computed.cancelled():
+                answered.cancel()
+            elif error := computed.exception():
+                answered.set_exception(error)
+            else:
+                answered.set_result(_taken([computed.result()], len(images)))
+
+        self._engine.submit(np.stack(images)).add_done_callback(take)
+        return answered
+
+    def __call__(self, images: Sequence[Image]) -> list[Answer]:
+        """The answers to 1 to `size` images; see `submit`."""
+        return self.submit(images).result()
+
+    def close(self) -> None:
+        """Wait for what was begun, drop what was not."""
+        self._engine.close()
 
 
 def _taken(shown: list[Outputs], count: int) -> list[Answer]:

@@ -166,9 +166,10 @@ async def _answered(
     request: Request, service: Service, allowed: frozenset[str], seconds: float, work: Callable[[Form], Coroutine[Any, Any, BaseModel]]
 ) -> Response:
     """Receive a form and answer it, unless that takes too long or the client goes away."""
-    with service.place(), service.budget.part() as held:
+    with service.receiving(), service.budget.part() as held:
         form = await read_form(request, allowed, service.bounds.bytes, service.bounds.patience, held)
-        return told(await unless_gone(request, work(form), seconds))
+        with service.place():  # taken only now, so that slow senders keep none from others
+            return told(await unless_gone(request, work(form), seconds))
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T], seconds: float) -> T:

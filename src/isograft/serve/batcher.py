@@ -1,6 +1,6 @@
 """Images of many requests meet in the batches of one network.
 
-Every batch has the one shape that its engine chose, filled up with black, so that an answer has the bits that `predict` gives,
+Every batch has the one shape that the engine chose, filled up with black, so that an answer has the bits that `predict` gives,
 whatever else is asked at the time. There is no timer that holds a lone image back: whoever comes while the network works waits for the
 next batch, so batches fill up by themselves when it is busy. Only while other images are being decoded at this moment
 does a batch that is not full wait for them, and only for milliseconds.
@@ -12,14 +12,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from isograft.engines.engine import Engine
-from isograft.inference import NOT_FINITE, Answer, Image, answer_batch
+from isograft.inference import NOT_FINITE, Answer, Answering, Image
 from isograft.judgement import Judgement
 
 LINGER = 0.003
@@ -51,33 +51,30 @@ class _Asked:
 
 
 class Batcher:
-    """Answers images one by one for those who ask, in batches for the network, on threads of its own.
+    """Answers images one by one for those who ask, in batches for the network.
 
     Args:
-        engine: What computes batches; closed with the batcher.
+        answering: The network; it is closed with the batcher.
         judgement: How its answers are to be taken.
         expected: How many images are being decoded just now.
         counted: Told the size of every batch.
-        workers: Batches at a time; None for all that the engine computes at a time but one, whose core is left for receiving and decoding.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        answering: Answering,
         judgement: Judgement,
         expected: Callable[[], int] = lambda: 0,
         counted: Callable[[int], None] = lambda _: None,
-        workers: int | None = None,
     ) -> None:
-        self._engine, self._judgement, self._size = engine, judgement, engine.size
+        self._answering, self._judgement = answering, judgement
         self._expected, self._counted = expected, counted
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._free = threading.Semaphore(answering.workers)
+        self._judging = ThreadPoolExecutor(1, thread_name_prefix="isograft-judge")
         self._closed = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, name="isograft-network", daemon=True) for _ in range(workers or max(1, engine.workers - 1))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._run, name="isograft-batches", daemon=True)
+        self._thread.start()
 
     @property
     def waiting(self) -> int:
@@ -104,30 +101,47 @@ class Batcher:
     def close(self) -> None:
         """End the threads after the batches they are at; what waits behind is not answered."""
         self._closed.set()
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._engine.close()
+        self._queue.put(None)
+        self._thread.join()
+        self._answering.close()
+        self._judging.shutdown(wait=True)
+        while not self._queue.empty():
+            if (asked := self._queue.get()) is not None:
+                asked.future.cancel()
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None and not self._closed.is_set():
-            batch = self._taken(first)
-            if not batch:
-                continue
-            self._counted(len(batch))
+        """Fill a batch whenever the network is free for one: not earlier, so that it takes all who have come by then."""
+        while True:
+            self._free.acquire()
+            first = self._queue.get()
+            if first is None or self._closed.is_set():
+                return
+            batch: list[_Asked] = []
             try:
-                self._answer(batch)
+                self._take(first, batch)
+                if batch:
+                    self._counted(len(batch))
+                    self._answering.submit([asked.pixels for asked in batch]).add_done_callback(partial(self._done, batch))
+                else:
+                    self._free.release()
             except BaseException as error:  # those who wait must hear of it, and the next batch may fare better
-                for asked in batch:
-                    if not asked.future.done():
-                        asked.future.set_exception(error)
+                self._free.release()
+                _fail(batch, error)
 
-    def _taken(self, first: _Asked) -> list[_Asked]:
-        """Those who wait, up to a batch, without those who have gone away."""
-        batch = [first] if first.future.set_running_or_notify_cancel() else []
+    def _done(self, batch: list[_Asked], answered: Future[list[Answer]]) -> None:
+        """Let the network go on while a batch of answers is judged."""
+        self._free.release()
+        try:
+            self._judging.submit(self._tell, batch, answered)
+        except RuntimeError as error:  # closed
+            _fail(batch, error)
+
+    def _take(self, first: _Asked, batch: list[_Asked]) -> None:
+        """Put those who wait into a batch, as many as fit, without those who have gone away."""
+        if first.future.set_running_or_notify_cancel():
+            batch.append(first)
         deadline = time.monotonic() + LINGER
-        while len(batch) < self._size:
+        while len(batch) < self._answering.size:
             try:
                 patience = deadline - time.monotonic() if self._expected() else 0.0
                 asked = self._queue.get(timeout=patience) if patience > 0 else self._queue.get_nowait()
@@ -138,18 +152,25 @@ class Batcher:
                 break
             if asked.future.set_running_or_notify_cancel():
                 batch.append(asked)
-        return batch
 
-    def _answer(self, batch: list[_Asked]) -> None:
-        answers = answer_batch(self._engine, [asked.pixels for asked in batch])
-        sound = [(asked, answer) for asked, answer in zip(batch, answers, strict=True) if answer.finite]
-        for asked, answer in zip(batch, answers, strict=True):
-            if not answer.finite:
-                asked.future.set_exception(ArithmeticError(NOT_FINITE))
-        if sound:
-            judged = judge(self._judgement, [answer for _, answer in sound], [asked.id for asked, _ in sound])
-            for (asked, _), one in zip(sound, judged, strict=True):
-                asked.future.set_result(one)
+    def _tell(self, batch: list[_Asked], answered: Future[list[Answer]]) -> None:
+        try:
+            answers = answered.result()
+            sound = [(asked, answer) for asked, answer in zip(batch, answers, strict=True) if answer.finite]
+            if sound:
+                judged = judge(self._judgement, [answer for _, answer in sound], [asked.id for asked, _ in sound])
+                for (asked, _), one in zip(sound, judged, strict=True):
+                    asked.future.set_result(one)
+            _fail(batch, ArithmeticError(NOT_FINITE))
+        except BaseException as error:
+            _fail(batch, error)
+
+
+def _fail(batch: Sequence[_Asked], error: BaseException) -> None:
+    """Tell those who have no answer yet why they get none."""
+    for asked in batch:
+        if not asked.future.done():
+            asked.future.set_exception(error)
 
 
 def judge(judgement: Judgement, answers: Sequence[Answer], ids: Sequence[str]) -> list[Judged]:

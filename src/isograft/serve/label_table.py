@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from isograft.data.address import Address
-from isograft.data.manifest import decode_uri, part_of_uri
+from isograft.data.manifest import absolute_uri, decode_uri, part_of_uri
 from isograft.errors import IsograftError
 from isograft.inputs import list_inputs
 from isograft.settings import InputSettings
@@ -43,13 +44,20 @@ def read_label_table(path: Path) -> LabelTable:
     """Read the table and find its images.
 
     Raises:
-        IsograftError: It cannot be read, or an image is not there.
+        IsograftError: It cannot be read, or an image is not there, or stands in it twice.
     """
     if not path.is_file():
         raise IsograftError(f"--label {path} does not exist; write it with isograft suggest, or give a CSV that names images")
-    exact = _by_uri(path) if path.suffix.lower() == ".csv" else None
-    if exact is not None:
-        return exact
+    found = (_by_uri(path) if path.suffix.lower() == ".csv" else None) or _as_predict(path)
+    twice = [place for place, count in Counter(map(absolute_uri, found.places)).items() if count > 1]
+    if twice:
+        more = f" and {len(twice) - 1:,} other images" if len(twice) > 1 else ""
+        raise IsograftError(f"--label {path}: {twice[0]}{more} stand in it more than once; keep one row of each image")
+    return found
+
+
+def _as_predict(path: Path) -> LabelTable:
+    """The table as `predict` reads it."""
     inputs = list_inputs(InputSettings.model_validate({"model": path.parent, "input": str(path)}))
     lost = [f"{inputs.uris[row]} ({reason})" for row, (_, reason) in sorted(inputs.problems.items())]
     lost += [

@@ -112,10 +112,8 @@ class Labeling:
         """
         if label is not None and label not in self.classes:
             raise Problem(422, f"the model has no class of that name; it has {', '.join(self.classes)}")
-        known = bool(len(self._frame.filter(pl.col(_ROW) == row)))
-        facts = None if known or label is None else self._look(row)
         with self._lock:
-            changed = self._changed(row, label, facts)
+            changed = self._changed(row, label)
             self._check_twins(row, changed)
             try:
                 Manifest(changed.drop(_ROW).sort("uri", maintain_order=True), self.out).write(self.out)
@@ -125,15 +123,16 @@ class Labeling:
             self._frame = changed
             return LabelProgress(done=self._done(changed), total=len(self._places))
 
-    def _changed(self, row: int, label: str | None, facts: dict[str, Any] | None) -> pl.DataFrame:
-        """The manifest with another label; a row that it has keeps all else that it says."""
+    def _changed(self, row: int, label: str | None) -> pl.DataFrame:
+        """The manifest with another label; a usable row that it has keeps all else that it says."""
         mine = pl.col(_ROW).eq_missing(pl.lit(row))
         if label is None:
             return self._frame.filter(~mine)
-        if facts is None or len(self._frame.filter(mine)):
+        if len(self._frame.filter(mine & (pl.col("status") == "ok"))):
             return self._frame.with_columns(label=pl.when(mine).then(pl.lit(label)).otherwise(pl.col("label")))
-        fresh = arrange(pl.DataFrame([{**facts, "label": label}], infer_schema_length=None))
-        return pl.concat([self._frame, fresh.with_columns(pl.lit(row, pl.Int64).alias(_ROW))], how="diagonal")
+        fresh = arrange(pl.DataFrame([{**self._look(row), "label": label}], infer_schema_length=None))
+        fresh = fresh.with_columns(pl.lit(row, pl.Int64).alias(_ROW))
+        return pl.concat([self._frame.filter(~mine), fresh], how="diagonal", rechunk=True)
 
     def _done(self, frame: pl.DataFrame) -> int:
         return len(frame.filter(pl.col(_ROW).is_not_null() & pl.col("label").is_not_null()))

@@ -25,7 +25,7 @@ from isograft.engines.torch_engine import TorchEngine
 from isograft.errors import IsograftError
 from isograft.explain.explainer import Explainer
 from isograft.explain.similar import SimilarCases
-from isograft.inference import Image
+from isograft.inference import Answering, Image
 from isograft.model import Model
 from isograft.serve.answers import ExplainAnswer, ImageAnswer, PredictAnswer, SimilarAnswer, SimilarCase
 from isograft.serve.batcher import Batcher, Judged
@@ -50,7 +50,7 @@ class Bounds:
     Attributes:
         megabytes: Of an upload.
         megapixels: Of an image.
-        requests: Uploads that are received, decoded or answered at one time; more are told to come back.
+        requests: Uploads that are decoded or answered at one time; more are told to come back.
         heatmaps: Heatmaps that are made or wait.
         seconds: Until an answer is given up.
         heatmap_seconds: Until a heatmap is.
@@ -99,10 +99,12 @@ class Service:
         self.judgement, self.metrics = model.judgement(), Metrics()
         self.budget = Budget(max(4 * self.bounds.bytes, 512 << 20))
         self.draining = False
-        self._requests = self._decoding = self._heatmaps = 0
+        self._uploads = self._requests = self._decoding = self._heatmaps = 0
         network = model.network()
         self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
-        self.batcher = Batcher(TorchEngine(network, model.preprocess), self.judgement, lambda: self._decoding, self.metrics.batch)
+        self.batcher = Batcher(
+            Answering(TorchEngine(network, model.preprocess)), self.judgement, lambda: self._decoding, self.metrics.batch
+        )
         self.similar_cases = SimilarCases.of(model)
         self.thumbnails = Thumbnails.load(model.folder)
         decoders = self.bounds.decoders or min(4, os.cpu_count() or 1)
@@ -112,8 +114,17 @@ class Service:
 
     @property
     def busy(self) -> int:
-        """Requests that are being worked on."""
-        return self._requests
+        """Requests with an image that are received or worked on."""
+        return self._uploads
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """A request with an image, from its first byte to its answer."""
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -173,7 +184,7 @@ class Service:
             raise Problem(404, "this model was handed on without its labeled cases, so no similar ones can be shown")
         upload, _ = await self._decode(lambda: self._one(data, part))
         answer = (await self._ask(upload)).answer
-        near = await self._decode(lambda: cases.nearest(answer.embeddings, k, upload.id))
+        near = await self.work(lambda: cases.nearest(answer.embeddings, k, upload.id))
         found = [SimilarCase(id=c.id, label=c.label, distance=c.distance, thumbnail=self._thumbnail(c.id, c.uri)) for c in near]
         return SimilarAnswer(cases=found)
 
@@ -234,7 +245,8 @@ class Service:
 
     def _gauges(self) -> None:
         told = self.metrics.gauges
-        told["isograft_requests_at_work"] = ("Uploads that are received, decoded or answered.", lambda: self._requests)
+        told["isograft_requests_at_work"] = ("Uploads that are decoded or answered.", lambda: self._requests)
+        told["isograft_requests_received"] = ("Uploads that are received, decoded or answered.", lambda: self._uploads)
         told["isograft_images_waiting"] = ("Images that no batch has taken yet.", lambda: self.batcher.waiting)
         told["isograft_images_decoding"] = ("Files that are decoded or wait for it.", lambda: self._decoding)
         told["isograft_heatmaps_at_work"] = ("Heatmaps that are made or wait.", lambda: self._heatmaps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,21 @@ def shared(model: Model) -> Iterator[SimpleNamespace]:
     with TestClient(app, raise_server_exceptions=False) as client:
         yield SimpleNamespace(service=service, app=app, client=client)
     service.close()
+
+
+class Stub:
+    """Stands in for a network: `self(images)` on a thread, `workers` batches at a time."""
+
+    size, workers = 1, 1
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(self.workers)
+
+    def submit(self, images: Any) -> Any:
+        return self._pool.submit(self, images)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
 
 
 @contextmanager

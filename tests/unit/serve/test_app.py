@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.serve.conftest import CLASSES, jpeg, picture, png
+from tests.unit.serve.conftest import CLASSES, Stub, jpeg, picture, png
 
 from isograft.cases import Cases
 from isograft.data.readers import decode_image, to_rgb8
@@ -137,7 +137,6 @@ def test_a_heatmap_lies_over_its_image_in_the_same_size(shared: SimpleNamespace)
 
 
 def decode_data_url(text: str) -> np.ndarray:
-
     assert text.startswith("data:image/png;base64,")
     return to_rgb8(decode_image(base64.b64decode(text.partition(",")[2]), 10**7).array).astype(int)
 
@@ -228,7 +227,7 @@ def test_heatmaps_wait_in_a_short_line_of_their_own(make: Make) -> None:
 def test_a_network_that_fails_fails_those_who_asked_and_nobody_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
     with monkeypatch.context() as broken:
-        broken.setattr(app.service.batcher._engine, "outputs", None)
+        broken.setattr(app.service.batcher, "_answering", SimpleNamespace(size=16))
         response = post(app, jpeg(1))
     assert response.status_code == 500 and "server failed" in response.json()["detail"]
     assert post(app, jpeg(1)).status_code == 200
@@ -238,9 +237,14 @@ def test_who_waits_too_long_is_told(make: Make, monkeypatch: pytest.MonkeyPatch)
     import time
 
     app = make(bounds=Bounds(seconds=0.2))
-    engine = app.service.batcher._engine
-    whole = engine.outputs
-    monkeypatch.setattr(engine, "outputs", lambda batch: time.sleep(1) or whole(batch))
+    whole = app.service.batcher._answering
+
+    class Slow(Stub):
+        def __call__(self, images: list[np.ndarray]) -> Any:
+            time.sleep(1)
+            return whole(images)
+
+    monkeypatch.setattr(app.service.batcher, "_answering", Slow())
     response = post(app, jpeg(1))
     assert response.status_code == 504 and "0.2 seconds" in response.json()["detail"]
 

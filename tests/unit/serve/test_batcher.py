@@ -4,43 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
-from tests.unit.serve.conftest import CLASSES
+from tests.unit.serve.conftest import CLASSES, Stub
 
 from isograft.engines.torch_engine import TorchEngine
-from isograft.inference import answer_batch
+from isograft.inference import Answer, Answering
 from isograft.judgement import Judgement
 from isograft.model import Model
 from isograft.predictions import judged
 from isograft.serve.batcher import LINGER, Batcher, judge
 
 
-class Network:
+class Network(Stub):
     """Stands in for a network: an image's scores are its first value; it works while `free` is set."""
 
-    size, workers = 4, 2
+    size = 4
 
     def __init__(self) -> None:
+        super().__init__()
         self.free = threading.Event()
         self.free.set()
         self.seen: list[list[int]] = []
         self.fails_at = -1
 
-    def close(self) -> None:
-        pass
-
-    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Answer]:
         self.free.wait(5)
         values = [int(image.flat[0]) for image in images]
         self.seen.append(values)
         if self.fails_at in values:
             raise MemoryError("too much")
-        logits = np.array([[[v, np.inf if v == 99 else -v]] for v in values], np.float32)
-        return logits, np.zeros((len(values), 1, 0), np.float32)
+        return [Answer(np.array([[v, np.inf if v == 99 else -v]], np.float32), np.zeros((1, 0), np.float32)) for v in values]
 
 
 def image(value: int) -> np.ndarray:
@@ -78,6 +75,24 @@ def test_those_who_come_while_the_network_works_are_its_next_batch(network: Netw
     network.free.set()
     scores = [float(future.result(5).answer.logits[0, 0]) for future in futures]
     assert scores == list(range(8)) and network.seen == [[0], [1, 2, 3, 4], [5, 6, 7]] and sizes == [1, 4, 3]
+
+
+def test_a_network_that_computes_two_batches_at_a_time_gets_two() -> None:
+    class Two(Network):
+        workers, size = 2, 1
+
+    network = Two()
+    network.free.clear()
+    batcher = Batcher(network, Judgement(missing="none", classes=["a", "b"]))  # type: ignore[arg-type]
+    futures = [batcher.ask(image(n), "") for n in range(3)]
+    end = time.monotonic() + 5
+    while batcher.waiting > 1 and time.monotonic() < end:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    assert batcher.waiting == 1
+    network.free.set()
+    assert [float(future.result(5).answer.logits[0, 0]) for future in futures] == [0, 1, 2]
+    batcher.close()
 
 
 def test_one_alone_is_answered_at_once_and_waits_a_little_only_while_others_are_decoded(
@@ -143,8 +158,8 @@ def test_a_closed_batcher_answers_nobody(make: Callable[..., Batcher]) -> None:
 def test_answers_are_judged_together_as_predict_judges_them_one_by_one(model: Model) -> None:
     draw = np.random.default_rng(1)
     squares = list(draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8))
-    with TorchEngine(model.network(), model.preprocess, batch=16) as engine:
-        answers, ids = answer_batch(engine, squares), [f"{n:016x}" for n in range(9)]
+    answering = Answering(TorchEngine(model.network(), model.preprocess, batch=16))
+    answers, ids = answering(squares), [f"{n:016x}" for n in range(9)]
     together = judge(model.judgement(), answers, ids)
     for number, one in enumerate(together):
         row = judged([answers[number]], [ids[number]], model.judgement(), CLASSES).row(0, named=True)

@@ -134,6 +134,25 @@ def test_a_table_with_missing_images_is_one_sentence(opened: Any, table: Path, t
         opened(tmp_path / "none.csv")
 
 
+def test_an_image_that_stands_twice_in_the_table_is_one_sentence(opened: Any, table: Path) -> None:
+    table.write_text(table.read_text() + "x,./images/2.png,again,dark,patient 1\n")
+    with pytest.raises(IsograftError, match=r"2\.png stand in it more than once; keep one row"):
+        opened()
+
+
+def test_an_image_that_was_broken_when_the_manifest_was_made_is_looked_at_again(
+    opened: Any, table: Path, out: Path, tmp_path: Path
+) -> None:
+    whole = (tmp_path / "images" / "2.png").read_bytes()
+    (tmp_path / "images" / "2.png").write_bytes(whole[:80])
+    ingest(IngestSettings.model_validate({"source": [tmp_path / "images"], "out": out}))
+    (tmp_path / "images" / "2.png").write_bytes(whole)
+    labeling = opened()
+    labeling.put(2, "dark")
+    rows = Manifest.read(out).frame.filter(pl.col("uri").str.ends_with("2.png")).rows(named=True)
+    assert [(row["status"], row["label"], row["height"], row["group"]) for row in rows] == [("ok", "dark", 32, "patient 1")]
+
+
 def test_any_table_that_predict_reads_will_do(opened: Any, tmp_path: Path, table: Path) -> None:
     plain = tmp_path / "plain.csv"
     plain.write_text("patient,photo\na,0\nb,images/1.png\n")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from tests.unit.serve.conftest import jpeg, listening
+from tests.unit.serve.conftest import Stub, jpeg, listening
 
 from isograft.errors import IsograftError
 from isograft.serve import server as module
@@ -28,19 +28,17 @@ FORM = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\
 HEAD = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=xyz\r\n"
 
 
-class Held:
+class Held(Stub):
     """A network that answers when it is let go."""
 
     def __init__(self, whole: Any) -> None:
-        self.size, self.go, self.asked, self._whole = 1, threading.Event(), 0, whole
+        super().__init__()
+        self.go, self.asked, self._whole = threading.Event(), 0, whole
 
-    def close(self) -> None:
-        self._whole.close()
-
-    def outputs(self, images: np.ndarray) -> Any:
+    def __call__(self, images: list[np.ndarray]) -> Any:
         self.asked += 1
         self.go.wait(10)
-        return self._whole.outputs(images)
+        return self._whole(images)
 
 
 def post(port: int) -> tuple[int, dict[str, str]]:
@@ -81,8 +79,8 @@ def test_a_connection_that_sends_nothing_or_a_byte_at_a_time_is_closed(make: Mak
 
 def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
-    held = Held(app.service.batcher._engine)
-    monkeypatch.setattr(app.service.batcher, "_engine", held)
+    held = Held(app.service.batcher._answering)
+    monkeypatch.setattr(app.service.batcher, "_answering", held)
     with listening(app.app, app.service) as port:
         clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(3)]
         for client in clients:
@@ -98,10 +96,23 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch:
     assert 'isograft_requests_total{route="/api/predict",status="499"} 2' in app.service.metrics.text()
 
 
+def test_those_who_send_slowly_keep_no_place_from_others(make: Make) -> None:
+    app = make(bounds=Bounds(requests=1))
+    with listening(app.app, app.service) as port:
+        slow = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(4)]
+        for client in slow:
+            client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + FORM[:90])
+        assert until(lambda: app.service.busy == 4)
+        assert post(port)[0] == 200
+        for client in slow:
+            client.close()
+        assert until(lambda: app.service.busy == 0)
+
+
 def test_told_to_stop_it_answers_who_waits_and_refuses_who_comes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make()
-    held = Held(app.service.batcher._engine)
-    monkeypatch.setattr(app.service.batcher, "_engine", held)
+    held = Held(app.service.batcher._answering)
+    monkeypatch.setattr(app.service.batcher, "_answering", held)
     running = Server(uvicorn.Config(app.app), app.service)
     with listening(app.app, app.service) as port:
         found: list[int] = []
