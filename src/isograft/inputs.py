@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from isograft import console
 from isograft.data.address import Address
 from isograft.data.containers import Part, parts_or_reason
 from isograft.data.files import Listing, find_images
-from isograft.data.manifest import Manifest, encode_uri, has_secrets
+from isograft.data.manifest import Manifest, decode_uri, encode_uri, has_secrets, part_of_uri
 from isograft.data.named import NamedFiles, read_named
 from isograft.data.selection import holds
-from isograft.data.tables import FileIndex, read_table
+from isograft.data.tables import FileIndex, Finder, read_table
 from isograft.errors import IsograftError
 from isograft.settings import ContentSettings, InputSettings, flag
 from isograft.urls import is_url, without_query
@@ -133,7 +133,7 @@ def _from_table(path: Path, settings: InputSettings) -> Inputs:
         found = Inputs(uris, [Address(path) for path in named.paths], {}, _public(named.rows.drop(column)))
         return _unfolded(found, settings)
     index = None if settings.path_column else _index(path)
-    table = read_table(path, index or NamedFiles(path.parent), settings.path_column, {})
+    table = read_table(path, _WithParts(index or NamedFiles(path.parent), path.parent), settings.path_column, {})
     frame = table.frame.filter(holds(table.frame, settings.where, str(path))) if settings.where else table.frame
     cells = [cell or "" for cell in frame[table.path_column]]
     places: list[Address | None] = [_direct(cell, path.parent) for cell in cells]
@@ -163,11 +163,26 @@ def _public(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _direct(cell: str, folder: Path) -> Address | None:
-    """The file a cell names exactly, seen from the table's folder, or the URL that it is."""
+    """The file a cell names exactly, seen from the table's folder, the part of one (as the uri of a manifest), or the URL that it is."""
     if is_url(cell):
         return Address(cell)
     path = folder / cell
-    return Address(str(path)) if cell.strip() and path.is_file() else None
+    if cell.strip() and path.is_file():
+        return Address(str(path))
+    whole = folder / decode_uri(cell)
+    return Address(str(whole), part_of_uri(cell)) if "#" in cell and whole.is_file() else None
+
+
+class _WithParts:
+    """Finds what another finds, and parts of files."""
+
+    def __init__(self, files: Finder, folder: Path) -> None:
+        self._files, self._folder = files, folder
+
+    def find(self, cell: str | None) -> Sequence[Hashable]:
+        """Something that stands for each image a cell can mean."""
+        found = self._files.find(cell)
+        return found if found or cell is None or "#" not in cell or _direct(cell, self._folder) is None else [cell]
 
 
 class _Indexed(FileIndex):

@@ -12,7 +12,7 @@ import polars as pl
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.manifest import absolute_uri, encode_uri
+from isograft.data.manifest import encode_uri
 from isograft.errors import IsograftError
 from isograft.inputs import Inputs, list_inputs
 from isograft.predictions import further_columns, table_bytes
@@ -124,14 +124,13 @@ def _table(
 def _seen_from(out: Path, inputs: Inputs, row: int) -> str:
     """How the table calls an image: by the path from the table's folder; by the whole path where they share no folder; a URL as it is.
 
-    A cell is the file's own name, so that a CSV reader finds the file; the part of a file that holds several images follows behind `#`.
+    A cell is the file's own name, so that a CSV reader finds the file; or, of a file that holds several images, a uri as in a manifest.
     """
     place = inputs.places[row]
     if place is None or place.remote:
         return inputs.uris[row]
     folder, file = os.path.abspath(out.parent), os.path.abspath(place.file)  # noqa: PTH100  (links stay as the user wrote them)
-    part = f"#{encode_uri(place.part)}" if place.part else ""
     apart = os.path.splitdrive(folder)[0] != os.path.splitdrive(file)[0]
-    if apart or os.path.commonpath([folder, file]) == Path(file).anchor:
-        return absolute_uri(place) if place.part else file
-    return Path(os.path.relpath(file, folder)).as_posix() + part
+    if not apart and os.path.commonpath([folder, file]) != Path(file).anchor:
+        file = Path(os.path.relpath(file, folder)).as_posix()
+    return f"{encode_uri(file)}#{encode_uri(place.part)}" if place.part else file

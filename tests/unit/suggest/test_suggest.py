@@ -141,3 +141,11 @@ def test_an_output_that_exists_is_refused(root: Path, classifier: Path, tmp_path
     with pytest.raises(IsograftError, match="already exists"):
         isograft.suggest(classifier, root / "pool", n=5, out=tmp_path / "next.csv")
     assert (tmp_path / "next.csv").read_text() == "mine"
+
+
+def test_images_inside_a_file_are_named_so_that_predict_finds_them(root: Path, classifier: Path, shard: Path, tmp_path: Path) -> None:
+    table = isograft.suggest(classifier, shard.parent, n=5, out=tmp_path / "next.csv")
+    assert all("000.tar#" in uri for uri in table["uri"])
+    predicted = isograft.predict(classifier, tmp_path / "next.csv", out=tmp_path / "p.parquet")
+    assert predicted["status"].unique().to_list() == ["ok"] and predicted["id"].to_list() == table["id"].to_list()
+    assert predicted["uri"].to_list() == table["uri"].to_list()
