@@ -72,6 +72,11 @@ def test_the_benchmark_of_a_studys_overhead_counts_every_second_outside_a_job(ph
     assert figures["overhead_share"] > 0
 
 
+@pytest.mark.parametrize("script", ["predict.py", "engines.py"])
+def test_a_benchmark_of_predict_explains_itself(script: str) -> None:
+    assert "--rounds" in run(script, "--help")
+
+
 @pytest.mark.parametrize("script", ["label_efficiency.py", "recipe.py", "suggest.py", "out_of_domain.py", "conformal_coverage.py"])
 def test_a_long_benchmark_explains_itself(script: str) -> None:
     assert "--out" in run(script, "--help")

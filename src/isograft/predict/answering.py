@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from isograft.data.decode import quiet_opencv
 from isograft.data.remote import io_threads
@@ -67,7 +68,7 @@ class LocalAnswering:
     def tables(self, inputs: Inputs, offset: int = 0) -> Iterator[pl.DataFrame]:
         """Classify inputs; see `Answering.tables`."""
         rows: list[tuple[str, Picture, Answer | None]] = []
-        with quiet_opencv():
+        with quiet_opencv(), threadpool_limits(1, user_api="blas"):  # further threads would only wait, and cost the network its cores
             for row in self._rows(inputs, offset):
                 rows.append(row)
                 if len(rows) == CHUNK:

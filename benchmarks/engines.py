@@ -1,0 +1,107 @@
+"""How fast torch and ONNX Runtime compute the same networks, with random weights, each with a batch per core.
+
+Torch with one batch on all cores stands beside them. The three take turns in one process; the best of several rounds counts.
+
+    python benchmarks/engines.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from isograft.batching import trial_images
+from isograft.data.preprocess import Preprocess
+from isograft.engines.engine import Engine
+from isograft.engines.onnx_engine import OnnxEngine
+from isograft.engines.torch_engine import TorchEngine
+from isograft.export.graph import network_graph
+from isograft.inference import answered, softmax
+from isograft.networks.backbones import build_backbone
+from isograft.networks.heads import Classifier, build_head
+
+NETWORKS = (
+    "tf_efficientnet_lite0@64",
+    "tf_efficientnet_lite0@96",
+    "tf_efficientnet_lite0@224",
+    "resnet18@64",
+    "resnet18@224",
+    "vit_tiny_patch16_224@224",
+    "alzubaidi_dcnn@224",
+)
+
+
+def classifier(name: str, side: int) -> Classifier:
+    """A network of five classes with random weights."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, {}, side)
+    with torch.inference_mode():
+        features = backbone(torch.zeros(1, 3, side, side)).shape[1]
+    return Classifier(backbone, build_head("linear", features, 5)).eval()
+
+
+def compared(name: str, side: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """Milliseconds per image of each way, and how much the answers differ."""
+    network, preprocess = classifier(name, side), Preprocess(image_size=side, working_size=side)
+    plain = TorchEngine(network, preprocess)
+    began = time.perf_counter()
+    graph = network_graph(network, preprocess).SerializeToString()
+    converted = time.perf_counter() - began
+    fast = OnnxEngine(graph, side, sum(one.numel() for one in network.parameters()))
+    images = list(trial_images(16, side))
+
+    def by(engine: Engine) -> Callable[[], np.ndarray]:
+        return lambda: np.stack([answer.logits[0] for answer in answered(engine, images)])
+
+    def all_cores() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(images), plain.size):
+                network.outputs(preprocess.normalise(torch.from_numpy(np.stack(images[start : start + plain.size]))))
+
+    todo: dict[str, Callable[[], Any]] = {"torch": by(plain), "onnxruntime": by(fast), "torch, all cores on one batch": all_cores}
+    said = [softmax(todo[engine]()) for engine in ("torch", "onnxruntime")]
+    best = dict.fromkeys(todo, float("inf"))
+    for _ in range(rounds):
+        for way, run in todo.items():
+            until = time.perf_counter() + seconds
+            while (began := time.perf_counter()) < until:
+                run()
+                best[way] = min(best[way], (time.perf_counter() - began) / len(images))
+    difference = float(np.abs(said[0] - said[1]).max())
+    return {"network": f"{name}@{side}", "batch": [plain.size, fast.size], "convert_s": converted, "difference": difference} | {
+        f"{way}, ms": 1e3 * value for way, value in best.items()
+    }
+
+
+def main() -> None:
+    """Measure, print a table and a line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="NAME@SIDE of each")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per way and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    found = []
+    print(f"{os.cpu_count()} cores, ms per image; batch of torch and of ONNX Runtime")
+    for asked in options.networks:
+        name, _, side = asked.rpartition("@")
+        one = compared(name, int(side), options.seconds, options.rounds)
+        found.append(one)
+        times = [one[f"{way}, ms"] for way in ("torch, all cores on one batch", "torch", "onnxruntime")]
+        print(
+            f"{asked:28} batch {one['batch'][0]:2} {one['batch'][1]:2}  all cores {times[0]:7.2f}  torch {times[1]:7.2f}"
+            f"  onnxruntime {times[2]:7.2f}  {times[1] / times[2]:5.2f} x  within {one['difference']:.0e}",
+            f" converted in {one['convert_s']:.1f} s",
+            flush=True,
+        )
+    print(json.dumps({"cores": os.cpu_count(), "networks": found}))
+
+
+if __name__ == "__main__":
+    main()
