@@ -395,6 +395,7 @@ def serve(
     max_megapixels: int = 50,
     label: str | Path | None = None,
     labels_out: str | Path | None = None,
+    label_class: str | Sequence[str] = (),
 ) -> None:
     """Answer in the browser and over HTTP: a local web app for one classifier, for research use only.
 
@@ -407,6 +408,7 @@ def serve(
         max_megapixels: Largest image, by its header, before it is decoded.
         label: Table of images to label in the app, as suggest writes it.
         labels_out: Manifest (.parquet) the labels are written to; an existing one is continued.
+        label_class: Class to choose from when labeling; repeatable [default: the model's own].
 
     Returns:
         Nothing; it runs until it is stopped.

@@ -47,10 +47,11 @@ class Served:
     def start(self) -> None:
         """Serve the model, with a token, images to label and a limit of 1 MB."""
         from isograft.serve.app import build_app
+        from isograft.serve.desk import Bounds
         from isograft.serve.guard import Rules
         from isograft.serve.labeling import Labeling
         from isograft.serve.server import listen, run
-        from isograft.serve.service import Bounds, Service
+        from isograft.serve.service import Service
 
         model = Model.load(self.root / "model")
         service = Service(model, Bounds(megabytes=1), Labeling(self.root / "next.csv", self.labels, list(CLASSES)))

@@ -52,6 +52,7 @@ class ModelAnswer(BaseModel):
     """What the page tells of the model."""
 
     name: str
+    answers: bool = Field(description="Whether it answers images; a pretrained backbone only has images to label.")
     classes: list[str]
     image_size: int
     backbone: str

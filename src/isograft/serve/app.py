@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from isograft._version import __version__
 from isograft.serve.about import about
 from isograft.serve.answers import Detail, ExplainAnswer, Health, ModelAnswer, PredictAnswer, SimilarAnswer
+from isograft.serve.desk import Desk
 from isograft.serve.guard import Guard, Rules, answer
 from isograft.serve.label_routes import add_labeling
 from isograft.serve.metrics import CONTENT_TYPE
@@ -36,7 +37,7 @@ _SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configu
 _PLAIN = {404: "there is nothing at this address", 405: "this address is not asked in this way"}
 
 
-def build_app(service: Service, rules: Rules | None = None) -> FastAPI:
+def build_app(service: Desk, rules: Rules | None = None) -> FastAPI:
     """The app.
 
     Args:
@@ -56,7 +57,8 @@ def build_app(service: Service, rules: Rules | None = None) -> FastAPI:
     app.add_middleware(Guard, service=service, rules=rules)
     _handlers(app)
     _plain_routes(app, service)
-    _image_routes(app, service)
+    if isinstance(service, Service):
+        _image_routes(app, service)
     if service.labeling is not None:
         add_labeling(app, service, service.labeling)
     if rules.token:
@@ -91,7 +93,7 @@ def _handlers(app: FastAPI) -> None:
         return answer(error)
 
 
-def _plain_routes(app: FastAPI, service: Service) -> None:
+def _plain_routes(app: FastAPI, service: Desk) -> None:
     model = about(service)
 
     @app.get("/", include_in_schema=False)

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isograft import console
+from isograft.serve.desk import Desk
 from isograft.serve.problems import Problem
-from isograft.serve.service import Service
 
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data: blob:; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -90,7 +90,7 @@ class Guard:
         rules: Who may ask.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, service: Desk, rules: Rules) -> None:
         self._app, self._service, self._rules = app, service, rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

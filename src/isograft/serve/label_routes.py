@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from isograft.data.readers import ReadError
 from isograft.errors import Unreachable
 from isograft.serve.answers import Detail, Label, LabelingAnswer, LabelProgress
+from isograft.serve.desk import Desk
 from isograft.serve.labeling import Labeling
 from isograft.serve.problems import Problem, unreadable
-from isograft.serve.service import Service
 from isograft.serve.upload import read_small
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_labeling(app: FastAPI, service: Service, labeling: Labeling) -> None:
+def add_labeling(app: FastAPI, service: Desk, labeling: Labeling) -> None:
     """Add the routes of labeling to an app."""
 
     @app.get("/api/labeling", responses=_REFUSED)

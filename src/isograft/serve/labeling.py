@@ -111,7 +111,7 @@ class Labeling:
             Unreachable: It cannot be fetched.
         """
         if label is not None and label not in self.classes:
-            raise Problem(422, f"the model has no class of that name; it has {', '.join(self.classes)}")
+            raise Problem(422, f"there is no class of that name; there are {', '.join(self.classes)}")
         with self._lock:
             changed = self._changed(row, label)
             self._check_twins(row, changed)

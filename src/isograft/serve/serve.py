@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import stat
-from pathlib import Path
 
 from isograft import console
 from isograft.errors import IsograftError
@@ -19,30 +18,32 @@ def serve(settings: ServeSettings) -> None:
     """Answer over HTTP until stopped (Ctrl-C, SIGTERM), then finish what is running.
 
     Raises:
-        IsograftError: The model is no classifier, the port is taken, the token file or the table to label cannot be used, or a package is
-            missing.
+        IsograftError: The model is no classifier and there is nothing to label, the port is taken, the token file or the table to label
+            cannot be used, or a package is missing.
     """
     for module in ("fastapi", "uvicorn", "python_multipart"):
         needed(module, "serve")
-    _check_model(settings.model)
+    _check_model(settings)
     token = _token(settings)
     from isograft.serve.server import listen, run, url
 
     with listen(settings.host, settings.port) as bound:
         from isograft.model import Model
         from isograft.serve.app import build_app
+        from isograft.serve.desk import Bounds, Desk
         from isograft.serve.guard import Rules
         from isograft.serve.labeling import Labeling
-        from isograft.serve.service import Bounds, Service
+        from isograft.serve.service import Service
 
         model = Model.load(settings.model)
         labeling = None
         if settings.label is not None and settings.labels_out is not None:
-            labeling = Labeling(settings.label, settings.labels_out, model.classes or [])
-        service = Service(model, Bounds(settings.max_megabytes, settings.max_megapixels), labeling)
+            labeling = Labeling(settings.label, settings.labels_out, list(settings.label_class or model.classes or ()))
+        bounds = Bounds(settings.max_megabytes, settings.max_megapixels)
+        service = Service(model, bounds, labeling) if model.classes else Desk(model, bounds, labeling)
         try:
             app = build_app(service, Rules.of(settings.host, settings.local, token))
-            _tell(settings, service.judgement.missing)
+            _tell(settings, service.judgement.missing if isinstance(service, Service) else "")
             console.result(url(settings.host, bound, token))
             run(app, service, bound)
         finally:
@@ -50,11 +51,18 @@ def serve(settings: ServeSettings) -> None:
     console.say("stopped")
 
 
-def _check_model(folder: Path) -> None:
-    """Refuse a backbone before anything heavy is loaded; a folder without a passport is left to `Model.load`."""
-    path = folder / PASSPORT_FILE
-    if path.is_file() and not read_passport(path).classes:
-        raise IsograftError(f"{folder} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+def _check_model(settings: ServeSettings) -> None:
+    """Refuse a backbone without anything to label before anything heavy is loaded; a folder without a passport is left to `Model.load`."""
+    path = settings.model / PASSPORT_FILE
+    if not path.is_file() or read_passport(path).classes:
+        return
+    told = f"{settings.model} is a pretrained backbone without classes"
+    if settings.label is None:
+        raise IsograftError(
+            f"{told}; train a classifier from it with isograft finetune, or give first labels with --label, --labels-out and --label-class"
+        )
+    if not settings.label_class:
+        raise IsograftError(f"{told}: name those to choose from, such as --label-class nevus --label-class melanoma")
 
 
 def _token(settings: ServeSettings) -> str:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from isograft import console
 from isograft.errors import IsograftError
-from isograft.serve.service import Service
+from isograft.serve.desk import Desk
 
 IDLE_SECONDS = 15.0
 """A connection may stay so long without a whole request."""
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
         service: What is drained.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Desk) -> None:
         super().__init__(config)
         self._service, self._until = service, 0.0
 
@@ -96,7 +96,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def run(app: ASGIApp, service: Service, bound: socket.socket) -> None:
+def run(app: ASGIApp, service: Desk, bound: socket.socket) -> None:
     """Serve until told to stop."""
     for noisy in ("uvicorn.error", "python_multipart"):  # what is wrong with a request is told to the client, not to the terminal
         logging.getLogger(noisy).setLevel(logging.CRITICAL)

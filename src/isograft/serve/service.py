@@ -9,14 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 
@@ -29,56 +25,18 @@ from isograft.inference import Answering, Image
 from isograft.model import Model
 from isograft.serve.answers import ExplainAnswer, ImageAnswer, PredictAnswer, SimilarAnswer, SimilarCase
 from isograft.serve.batcher import Batcher, Judged
+from isograft.serve.desk import Bounds, Desk, T
 from isograft.serve.heatmaps import explained
 from isograft.serve.images import Shown, shown, uploads
 from isograft.serve.labeling import Labeling
-from isograft.serve.metrics import Metrics
 from isograft.serve.problems import Problem, busy, unreadable
-from isograft.serve.upload import Budget, Patience
 from isograft.thumbnails import Thumbnails
-
-T = TypeVar("T")
 
 _FRAMES_AT_ONCE = 32
 """Frames of one file that are in memory together."""
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What the server takes on.
-
-    Attributes:
-        megabytes: Of an upload.
-        megapixels: Of an image.
-        requests: Uploads that are decoded or answered at one time; more are told to come back.
-        heatmaps: Heatmaps that are made or wait.
-        seconds: Until an answer is given up.
-        heatmap_seconds: Until a heatmap is.
-        patience: With clients that send slowly.
-        decoders: Decoding threads; 0 takes one per core, up to 4.
-    """
-
-    megabytes: int = 64
-    megapixels: int = 50
-    requests: int = 128
-    heatmaps: int = 2
-    seconds: float = 30.0
-    heatmap_seconds: float = 120.0
-    patience: Patience = field(default_factory=Patience)
-    decoders: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """Most bytes of a file."""
-        return self.megabytes << 20
-
-    @property
-    def pixels(self) -> int:
-        """Most pixels of an image."""
-        return self.megapixels * 1_000_000
-
-
-class Service:
+class Service(Desk):
     """A classifier ready to answer.
 
     Args:
@@ -95,11 +53,9 @@ class Service:
             raise IsograftError(
                 f"{model.folder} is a pretrained backbone without classes; train a classifier from it with isograft finetune"
             )
-        self.model, self.classes, self.bounds, self.labeling = model, model.classes, bounds or Bounds(), labeling
-        self.judgement, self.metrics = model.judgement(), Metrics()
-        self.budget = Budget(max(4 * self.bounds.bytes, 512 << 20))
-        self.draining = False
-        self._uploads = self._requests = self._decoding = self._heatmaps = 0
+        super().__init__(model, bounds, labeling)
+        self.classes, self.judgement = model.classes, model.judgement()
+        self._decoding = self._heatmaps = 0
         network = model.network()
         self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
         self.batcher = Batcher(
@@ -107,39 +63,8 @@ class Service:
         )
         self.similar_cases = SimilarCases.of(model)
         self.thumbnails = Thumbnails.load(model.folder)
-        decoders = self.bounds.decoders or min(4, os.cpu_count() or 1)
-        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="isograft-decode")
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="isograft-explain")
         self._gauges()
-
-    @property
-    def busy(self) -> int:
-        """Requests with an image that are received or worked on."""
-        return self._uploads
-
-    @contextmanager
-    def receiving(self) -> Iterator[None]:
-        """A request with an image, from its first byte to its answer."""
-        self._uploads += 1
-        try:
-            yield
-        finally:
-            self._uploads -= 1
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among the requests at work.
-
-        Raises:
-            Problem: There is none left.
-        """
-        if self._requests >= self.bounds.requests:
-            raise busy(f"{self.bounds.requests} uploads are being worked on already; try again in a second")
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
 
     async def predict(self, data: bytes) -> PredictAnswer:
         """Answer every image of a file.
@@ -190,15 +115,9 @@ class Service:
 
     def close(self) -> None:
         """End its threads."""
-        self._decoders.shutdown(wait=True, cancel_futures=True)
+        super().close()
         self._explaining.shutdown(wait=True, cancel_futures=True)
         self.batcher.close()
-        if self.labeling is not None:
-            self.labeling.close()
-
-    async def work(self, task: Callable[[], T]) -> T:
-        """Run something short on a decoding thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, task)
 
     async def _decode(self, task: Callable[[], T]) -> T:
         self._decoding += 1

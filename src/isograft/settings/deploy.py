@@ -50,6 +50,7 @@ class ServeSettings(Settings):
     max_megapixels: int = Field(50, ge=1, le=1000, description="Largest image, by its header, before it is decoded.")
     label: Path | None = Field(None, description="Table of images to label in the app, as suggest writes it.")
     labels_out: Path | None = Field(None, description="Manifest (.parquet) the labels are written to; an existing one is continued.")
+    label_class: tuple[str, ...] = Field((), description="Class to choose from when labeling; repeatable [default: the model's own].")
 
     @property
     def local(self) -> bool:
@@ -64,6 +65,12 @@ class ServeSettings(Settings):
         if (self.label is None) != (self.labels_out is None):
             given, missing = ("--label", "--labels-out") if self.label else ("--labels-out", "--label")
             raise ValueError(f"{given} needs {missing}: one names the images to label, the other the manifest to write")
+        if self.label_class and self.label is None:
+            raise ValueError("--label-class is about labeling; name the images with --label and the manifest with --labels-out")
+        if self.label_class and (len(self.label_class) < 2 or len(set(self.label_class)) < len(self.label_class)):
+            raise ValueError("--label-class must be given twice or more, with different names: a label chooses between classes")
+        if not all(name == name.strip() and name for name in self.label_class):
+            raise ValueError("--label-class needs a name without spaces around it")
         if self.labels_out is not None and self.labels_out.suffix.lower() != ".parquet":
             raise ValueError(f"--labels-out {self.labels_out} must end in .parquet")
         return self

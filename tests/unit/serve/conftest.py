@@ -28,9 +28,10 @@ from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.backbones import build_backbone, feature_count
 from isograft.networks.heads import Classifier, build_head
 from isograft.serve.app import build_app
+from isograft.serve.desk import Bounds
 from isograft.serve.guard import Rules
 from isograft.serve.server import listen, run
-from isograft.serve.service import Bounds, Service
+from isograft.serve.service import Service
 
 CLASSES = ["dark", "light"]
 SIDE = 32

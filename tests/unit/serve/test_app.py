@@ -21,7 +21,7 @@ from tests.unit.serve.conftest import CLASSES, Stub, jpeg, picture, png
 from isograft.cases import Cases
 from isograft.data.readers import decode_image, to_rgb8
 from isograft.predict.predict import predict
-from isograft.serve.service import Bounds
+from isograft.serve.desk import Bounds
 from isograft.settings import PredictSettings
 from isograft.thumbnails import Thumbnails
 

@@ -163,7 +163,7 @@ def test_any_table_that_predict_reads_will_do(opened: Any, tmp_path: Path, table
 def test_a_class_of_no_model_and_other_pixels_twice_are_refused(opened: Any, tmp_path: Path, table: Path, out: Path) -> None:
     (tmp_path / "images" / "5.png").write_bytes((tmp_path / "images" / "0.png").read_bytes())
     labeling = opened()
-    with pytest.raises(Problem, match="no class of that name; it has dark, light"):
+    with pytest.raises(Problem, match="no class of that name; there are dark, light"):
         labeling.put(0, "mole")
     labeling.put(0, "dark")
     labeling.put(5, "dark")

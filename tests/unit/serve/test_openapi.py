@@ -15,8 +15,9 @@ from tests.unit.serve.conftest import CLASSES, SIDE, jpeg, png  # noqa: E402
 
 from isograft.model import Model  # noqa: E402
 from isograft.serve.app import build_app  # noqa: E402
+from isograft.serve.desk import Bounds  # noqa: E402
 from isograft.serve.labeling import Labeling  # noqa: E402
-from isograft.serve.service import Bounds, Service  # noqa: E402
+from isograft.serve.service import Service  # noqa: E402
 
 OPERATIONS = [
     ("GET", "/health"), ("GET", "/metrics"), ("GET", "/api/model"), ("POST", "/api/predict"), ("POST", "/api/explain"),

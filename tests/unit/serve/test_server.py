@@ -19,8 +19,8 @@ from tests.unit.serve.conftest import Stub, jpeg, listening
 
 from isograft.errors import IsograftError
 from isograft.serve import server as module
+from isograft.serve.desk import Bounds
 from isograft.serve.server import Server, listen, url
-from isograft.serve.service import Bounds
 from isograft.serve.upload import Patience
 
 Make = Callable[..., SimpleNamespace]

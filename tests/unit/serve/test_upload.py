@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.serve.conftest import jpeg, png
 
-from isograft.serve.service import Bounds
+from isograft.serve.desk import Bounds
 from isograft.serve.upload import Patience
 
 Make = Callable[..., SimpleNamespace]

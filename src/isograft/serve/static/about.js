@@ -49,14 +49,14 @@ function openapi() {
 /** @param {Model} model */
 function facts(model) {
   const rows = [
-    ['Classes', model.classes.join(', ')],
+    model.answers ? ['Classes', model.classes.join(', ')] : null,
     ['Network', `${model.backbone}, ${model.image_size} × ${model.image_size} px, ${model.method}`],
     ['Made', model.created.replace('T', ' ').replace(/\+00:00$/, ' UTC')],
     model.licence ? ['Licence of the starting weights', model.licence] : null,
     model.coverage === null ? null : ['Prediction sets', `hold the true class in ${share(model.coverage)} of images like those of the training`],
     model.always_held.length > 0 ? ['Never ruled out', listed(model.always_held, 'and')] : null,
-    ['Out of domain', model.out_of_domain ? 'told by the distance to the labeled images of the training' : 'cannot be told'],
-    ['Similar cases', model.similar ? (model.thumbnails ? 'shown with small pictures' : 'shown without pictures') : 'none are kept'],
+    !model.answers ? null : ['Out of domain', model.out_of_domain ? 'told by the distance to the labeled images of the training' : 'cannot be told'],
+    !model.answers ? null : ['Similar cases', model.similar ? (model.thumbnails ? 'shown with small pictures' : 'shown without pictures') : 'none are kept'],
     ['Limits of this server', `${model.limits.megabytes} MB per file, ${model.limits.megapixels} megapixels per image`],
     ['Content hash', model.content_hash],
     ['Isograft', model.version],

@@ -28,7 +28,7 @@ const TABS = [
 
 /** @param {Model} model */
 function showTabs(model) {
-  const tabs = TABS.filter((tab) => tab.key !== 'label' || model.labeling);
+  const tabs = TABS.filter(({ key }) => (key === 'label' ? model.labeling : model.answers || key === 'about'));
   /** @type {Map<string, Part>} */
   const parts = new Map();
   /** @type {Map<string, HTMLButtonElement>} */

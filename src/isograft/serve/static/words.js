@@ -2,7 +2,7 @@
 
 /**
  * @typedef {{name: string, of: string, rule: string, threshold: number | null, by_hand: boolean}} Point
- * @typedef {{name: string, classes: string[], image_size: number, backbone: string, method: string, created: string, content_hash: string,
+ * @typedef {{name: string, answers: boolean, classes: string[], image_size: number, backbone: string, method: string, created: string, content_hash: string,
  *   licence: string | null, calibrated: boolean, missing: string, fitted_on: string, coverage: number | null, always_held: string[],
  *   points: Point[], out_of_domain: boolean, heatmap: Record<string, any> | null, similar: boolean, thumbnails: boolean, card: string,
  *   lineage: string, limits: {megabytes: number, megapixels: number}, labeling: boolean, version: string}} Model
