@@ -21,7 +21,9 @@ export function buildAbout(model) {
     el('h2', {}, 'In short'),
     facts(model),
     el('h2', {}, 'How its answers are to be taken'),
-    model.calibrated
+    !model.answers
+      ? el('p', {}, 'It gives none: this network was pretrained without labels. Label some images, and train a classifier from it with isograft finetune.')
+      : model.calibrated
       ? el('p', {}, `Probabilities, prediction sets and thresholds were fitted on ${model.fitted_on}. They hold for images like those: the same clinics, cameras and mix of patients.`)
       : el('div', { className: 'warning' }, el('p', {}, `Not calibrated: ${model.missing}. Nothing says when not to rely on this model.`)),
     points(model),

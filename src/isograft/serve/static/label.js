@@ -129,7 +129,7 @@ function view(model, labeling, active) {
     fill(place, el('strong', {}, `Image ${desk.place + 1} of ${labeling.total}`), ` · ${row.uri.split('/').pop()} · `, row.label === null ? (desk.skipped(row) ? 'skipped' : 'no label yet') : `labeled ${row.label}`);
     buttons.forEach((one, at) => one.setAttribute('aria-pressed', String(labeling.classes[at] === row.label)));
     suggestion.hidden = !toggle.checked;
-    suggestion.textContent = [row.predicted ? `The model says ${row.predicted}.` : 'The model says nothing of this image.', row.why ? `Chosen because: ${row.why}.` : ''].join(' ');
+    suggestion.textContent = [row.predicted ? `The model says ${row.predicted}.` : 'The table has no answer of a model to this image.', row.why ? `Chosen because: ${row.why}.` : ''].join(' ');
     finished.hidden = done < labeling.total || saver.waiting > 0;
     if (stage.dataset.row !== String(row.row)) show(row);
   };
