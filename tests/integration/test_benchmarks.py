@@ -82,6 +82,10 @@ def test_a_long_benchmark_explains_itself(script: str) -> None:
     assert "--out" in run(script, "--help")
 
 
+def test_the_benchmark_of_the_server_explains_itself() -> None:
+    assert "--minutes" in run("serve.py", "--help")
+
+
 def test_the_benchmark_of_near_duplicates_finds_what_it_planted(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in run("duplicates.py", "--images", "500", "2000").splitlines()]
     assert [line["planted_found"] for line in lines[:2]] == [1.0, 1.0] and lines[1]["images"] == 2000
