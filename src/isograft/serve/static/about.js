@@ -21,11 +21,7 @@ export function buildAbout(model) {
     el('h2', {}, 'In short'),
     facts(model),
     el('h2', {}, 'How its answers are to be taken'),
-    !model.answers
-      ? el('p', {}, 'It gives none: this network was pretrained without labels. Label some images, and train a classifier from it with isograft finetune.')
-      : model.calibrated
-      ? el('p', {}, `Probabilities, prediction sets and thresholds were fitted on ${model.fitted_on}. They hold for images like those: the same clinics, cameras and mix of patients.`)
-      : el('div', { className: 'warning' }, el('p', {}, `Not calibrated: ${model.missing}. Nothing says when not to rely on this model.`)),
+    reliance(model),
     points(model),
     el('h2', {}, 'Model card'),
     el('div', { className: 'card' }, renderMarkdown(model.card)),
@@ -35,6 +31,13 @@ export function buildAbout(model) {
     el('p', {}, 'Everything on this page can be asked over HTTP: ', openapi(), '.'),
   );
   return { panel };
+}
+
+/** @param {Model} model */
+function reliance(model) {
+  if (!model.answers) return el('p', {}, 'It gives none: this network was pretrained without labels. Label some images, and train a classifier from it with isograft finetune.');
+  if (!model.calibrated) return el('div', { className: 'warning' }, el('p', {}, `Not calibrated: ${model.missing}. Nothing says when not to rely on this model.`));
+  return el('p', {}, `Probabilities, prediction sets and thresholds were fitted on ${model.fitted_on}. They hold for images like those: the same clinics, cameras and mix of patients.`);
 }
 
 /** A link to the description of the interface; where a token is asked for, a link alone could not send it. */
