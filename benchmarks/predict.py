@@ -164,11 +164,7 @@ def main() -> None:
         print(f"{name:68}{ratio:6.2f}")
     for name, peak in peaks.items():
         print(f"peak memory, {name:23}{peak:10,.0f} MB")
-    print(
-        json.dumps(
-            {"cores": os.cpu_count(), "load": os.getloadavg()[0], "images": len(files), "rates": rates, "ratios": told, "memory_mb": peaks}
-        )
-    )
+    print(json.dumps({"machine": machine, "images": len(files), "rates": rates, "ratios": told, "memory_mb": peaks}))
 
 
 if __name__ == "__main__":
