@@ -57,7 +57,7 @@ $(VENV)/bin/python:
 	echo "isograft needs Python 3.11 or newer with its venv module (on Debian: apt-get install python3-venv)" >&2; exit 1
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,serve]'
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
