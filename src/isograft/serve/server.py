@@ -133,6 +133,7 @@ def listen(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(found[4])
+        bound.listen(CONNECTIONS)  # at once: who comes while the model is loaded waits, and no second server takes the port
     except PermissionError:
         bound.close()
         raise IsograftError(f"--port {port} may not be used by this user; choose one above 1023") from None

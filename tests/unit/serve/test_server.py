@@ -140,8 +140,8 @@ def test_told_twice_it_stops_at_once(make: Make) -> None:
 
 def test_a_port_in_use_is_one_sentence() -> None:
     with listen("127.0.0.1", 0) as first:
-        first.listen()
         port = first.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), 5).close()  # who comes before the model is loaded waits
         with pytest.raises(IsograftError, match=f"--port {port} of 127.0.0.1 is in use; .* choose another port"):
             listen("127.0.0.1", port)
     with pytest.raises(IsograftError, match="not an address of this machine"):
