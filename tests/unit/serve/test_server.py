@@ -150,6 +150,22 @@ def test_a_port_in_use_is_one_sentence() -> None:
         listen("no such name", 0)
 
 
+def test_answers_are_sent_without_delay(make: Make) -> None:
+    app = make()
+    with listening(app.app, app.service) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        took = []
+        for _ in range(9):
+            began = time.perf_counter()
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+            took.append(time.perf_counter() - began)
+        connection.close()
+    with listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
+    assert sorted(took)[2] < 0.03
+
+
 def test_the_token_stands_in_the_fragment_of_the_url() -> None:
     with listen("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
