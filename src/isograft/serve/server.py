@@ -129,10 +129,11 @@ def listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError:
         raise IsograftError(f"--host {host} is no address; give one of this machine, or leave it out") from None
-    bound = socket.socket(found[0], found[1])
+    bound = socket.socket(*found[:3])  # asyncio sends without delay (TCP_NODELAY) only where the protocol is named: 40 ms per answer
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(found[4])
+        bound.listen(CONNECTIONS)  # at once: who comes while the model is loaded waits, and no second server takes the port
     except PermissionError:
         bound.close()
         raise IsograftError(f"--port {port} may not be used by this user; choose one above 1023") from None
