@@ -156,9 +156,7 @@ def main() -> None:
     rates = measured(ways(options.model, files), len(files), options.rounds)
     told = ratios(rates)
     load = os.getloadavg()[0]
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; {len(files):,} images, {options.rounds} rounds"
-    )
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; {len(files):,} images, {options.rounds} rounds")
     print(f"{'':36}{'images/s':>10}{'best':>10}{'CPU ms/image':>14}")
     for name, one in rates.items():
         print(f"{name:36}{one['rate']:10,.0f}{one['best']:10,.0f}{one['cpu_ms']:14.2f}")
