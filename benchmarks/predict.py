@@ -155,8 +155,8 @@ def main() -> None:
     peaks = {f"{rows:,} rows": memory(options.model, files, rows, "torch") for rows in options.memory}
     rates = measured(ways(options.model, files), len(files), options.rounds)
     told = ratios(rates)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    print(f"{machine}; {len(files):,} images, {options.rounds} rounds")
+    load = os.getloadavg()[0]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; {len(files):,} images, {options.rounds} rounds")
     print(f"{'':36}{'images/s':>10}{'best':>10}{'CPU ms/image':>14}")
     for name, one in rates.items():
         print(f"{name:36}{one['rate']:10,.0f}{one['best']:10,.0f}{one['cpu_ms']:14.2f}")
@@ -164,7 +164,7 @@ def main() -> None:
         print(f"{name:68}{ratio:6.2f}")
     for name, peak in peaks.items():
         print(f"peak memory, {name:23}{peak:10,.0f} MB")
-    print(json.dumps({"machine": machine, "images": len(files), "rates": rates, "ratios": told, "memory_mb": peaks}))
+    print(json.dumps({"cores": os.cpu_count(), "load": load, "images": len(files), "rates": rates, "ratios": told, "memory_mb": peaks}))
 
 
 if __name__ == "__main__":

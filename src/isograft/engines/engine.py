@@ -1,6 +1,6 @@
 """A network that answers batches of pixels, several batches at a time, each on one core.
 
-One batch per core is faster than one batch on all cores (1.0 to 2.9 times on two cores: the cores need not wait for each other in every
+One batch per core is mostly faster than one batch on all cores (0.9 to 2.9 times on two: the cores need not wait for each other in every
 layer), leaves room for the threads that decode, and makes the bits of an answer independent of how many cores there are.
 """
 
