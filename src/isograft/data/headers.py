@@ -41,6 +41,7 @@ class Header:
         alpha: Whether some pixels may be transparent.
         pages: Number of pages (TIFF); 1 for all others.
         pyramid: Whether it is a TIFF in tiles with smaller copies of itself: a slide.
+        planar: Whether a TIFF keeps its channels one after the other.
     """
 
     width: int
@@ -51,6 +52,7 @@ class Header:
     alpha: bool = False
     pages: int = 1
     pyramid: bool = False
+    planar: bool = False
 
 
 def sniff(data: Bytes) -> Header | None:
@@ -196,7 +198,17 @@ def _tiff(data: Bytes) -> Header:
         except (IndexError, struct.error):
             break
         smaller |= 322 in page and 0 < page.get(256, 0) < tags[256]
-    return Header(tags[256], tags[257], "tiff", channels, tags.get(258, 1), 338 in tags, pages, 322 in tags and smaller)
+    return Header(
+        tags[256],
+        tags[257],
+        "tiff",
+        channels,
+        tags.get(258, 1),
+        338 in tags,
+        pages,
+        322 in tags and smaller,
+        tags.get(284) == 2 and channels > 1,
+    )
 
 
 def _tiff_directory(data: Bytes, at: int, order: str, big: bool) -> tuple[dict[int, int], int]:

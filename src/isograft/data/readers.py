@@ -34,6 +34,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".
 
 _MAPPED_BYTES = 64 << 20
 _PILLOW_PIXELS = 89_000_000
+_STRIP = 64
 _PNG_END = b"IEND\xaeB`\x82"
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -120,8 +121,8 @@ def to_rgb8(array: Image) -> NDArray[np.uint8]:
     a fixed scale for the depth of the scanner, not a stretch to each image's own extremes.
     """
     if array.dtype != np.uint8:
-        scale = 255.0 / (2 ** real_bits(array) - 1)
-        array = np.rint(array * scale).astype(np.uint8)
+        values = np.arange(1 << 16) * (255.0 / (2 ** real_bits(array) - 1))
+        array = np.rint(np.minimum(values, 255)).astype(np.uint8)[array]  # by a table: no copy in float64 of a large image
     if array.ndim == 2:
         return np.repeat(array[:, :, None], 3, axis=2)
     return array  # type: ignore[return-value]
@@ -173,6 +174,8 @@ def _decode(data: Bytes, header: Header) -> Pixels:
         if not header.alpha or header.bits == 16:
             return _decode_opencv(data, header)
     if kind == "tiff" and header.bits == 16:
+        if header.planar:
+            raise ReadError("unsupported", "a 16-bit TIFF that keeps its channels one after the other; convert it to 16-bit PNG")
         return _decode_opencv(data, header)
     if header.width * header.height > _PILLOW_PIXELS:
         return _decode_opencv(data, header)
@@ -195,8 +198,8 @@ def _decode_opencv(data: Bytes, header: Header) -> Pixels:
         flags = cv2.IMREAD_UNCHANGED
     else:
         flags = cv2.IMREAD_GRAYSCALE if header.channels == 1 else cv2.IMREAD_COLOR_RGB
-        if header.bits == 16:
-            flags |= cv2.IMREAD_ANYDEPTH
+        if header.bits == 16:  # OpenCV 5.0 leaves the memory of a 16-bit RGB TIFF as it was when it is asked for RGB, not BGR
+            flags = (flags if header.channels == 1 else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -207,6 +210,8 @@ def _decode_opencv(data: Bytes, header: Header) -> Pixels:
         raise ReadError("corrupt", f"the {header.format.upper()} data cannot be decoded")
     if header.alpha:
         array = _on_white(_alpha_last(array))
+    elif header.bits == 16 and array.ndim == 3:
+        array = cv2.cvtColor(array, cv2.COLOR_BGR2RGB)
     if array.dtype == np.uint8:
         return Pixels(array, 8, _pages(header)) if header.pages > 1 else Pixels(array)
     if array.dtype != np.uint16:
@@ -273,6 +278,9 @@ def _on_white(array: Any) -> Image:
     full = np.iinfo(array.dtype).max
     colour, alpha = array[..., :-1], array[..., -1:]
     if not (alpha == full).all():
-        wide = colour.astype(np.uint64) * alpha + np.uint64(full) * (full - alpha)
-        colour = ((2 * wide + full) // (2 * full)).astype(array.dtype)
+        colour = colour.copy()
+        for begin in range(0, len(array), _STRIP):  # in strips: the products are eight times as large as the image
+            rows = slice(begin, begin + _STRIP)
+            wide = colour[rows].astype(np.uint64) * alpha[rows] + np.uint64(full) * (full - alpha[rows])
+            colour[rows] = (2 * wide + full) // (2 * full)
     return np.ascontiguousarray(colour[..., 0] if colour.shape[2] == 1 else colour)

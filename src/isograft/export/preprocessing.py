@@ -89,8 +89,8 @@ def steps(size, wanted, by_area):
     unit = op.Cast(one, to=11)
     half = unit / op.Cast(op.Constant(value_int=2), to=11)
     here = op.Cast(op.Range(zero, wanted, one), to=11)
-    scale = op.Cast(size, to=11) / op.Cast(wanted, to=11)
     back = op.Cast(wanted, to=11) / op.Cast(size, to=11)
+    scale = unit / back  # not size / wanted, whose last bit may differ, and with it the place
     left = op.Floor(here * scale)
     part = op.Cast((here + unit) - (left + unit) * back, to=1)
     area_part = op.Where(part <= op.Constant(value_float=0.0), part - part, part - op.Floor(part))

@@ -90,6 +90,8 @@ def find_ranges(model: Model, trial: Trial) -> tuple[Trial, Trial]:
     own = _own(model, "train")
     if own is not None and own.name != trial.name:
         return own, trial
+    if len(trial) < 2:
+        raise IsograftError(f"int8 needs at least 2 images, one to find ranges on and one to compare, but {trial.name} has {len(trial)}")
     halves = [Trial(trial.images[part::2], trial.labels[part::2], f"half of {trial.name}") for part in (0, 1)]
     return halves[0], halves[1]
 

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -109,6 +110,24 @@ def test_sixteen_bits_are_kept_and_their_real_range_is_noted(suffix: str, colour
     np.testing.assert_array_equal(pixels.array, image)
     assert pixels.bits == 12
     assert f"values {image.min()} to 4000" in pixels.note and "12 bits" in pixels.note
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (64, 64)}])
+def test_a_sixteen_bit_colour_tiff_is_its_own_pixels_whatever_was_decoded_before(options: dict[str, Any], tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 60000, (300, 310, 3)).astype(np.uint16), np.full((300, 310, 3), 1000, np.uint16)]
+    for number, image in enumerate(images):
+        tifffile.imwrite(tmp_path / f"{number}.tif", image, photometric="rgb", **options)
+    for number in (0, 1, 0, 1, 1):
+        np.testing.assert_array_equal(read_image(tmp_path / f"{number}.tif", LIMIT).array, images[number])
+
+
+def test_a_sixteen_bit_tiff_with_its_channels_apart_is_refused(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 60000, (3, 300, 310)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ReadError, match="channels one after the other") as caught:
+        read_image(tmp_path / "a.tif", LIMIT)
+    assert caught.value.status == "unsupported"
 
 
 def test_sixteen_bits_become_eight_by_the_depth_they_use() -> None:

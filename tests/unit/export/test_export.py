@@ -14,6 +14,8 @@ from safetensors import safe_open
 import isograft
 from isograft.errors import IsograftError
 from isograft.export import export as verb
+from isograft.export.parity import compare
+from isograft.export.trial import find_ranges, find_trial, refer
 from isograft.model import Model
 
 
@@ -122,6 +124,37 @@ def test_an_export_that_answers_differently_is_not_written(world: Path, tmp_path
     with pytest.raises(IsograftError, match=r"differs from predict by up to 0\.\d+, over the tolerance of 0.0001"):
         isograft.export(world / "classifier", to="onnx", out=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_mixes_images_up_is_found_out(world: Path) -> None:
+    model = Model.load(world / "classifier")
+    trial = find_trial(model, None)
+    expected = refer(model, model.network(), trial)
+    right = dict(zip((image.tobytes() for image in trial.images), expected.probabilities, strict=True))
+
+    def run(images):
+        p = np.stack([right.get(image.tobytes(), np.array([k / 10, 1 - k / 10])) for k, image in enumerate(images)])
+        return p, expected.embeddings[[0] * len(images)] if len(images) > 1 else expected.embeddings[_place(trial, images[0])][None]
+
+    with pytest.raises(IsograftError, match=r"differently, by .*when others stand beside it"):
+        compare(run, trial, expected, model.classes, "fp32")
+
+
+def _place(trial, image) -> int:
+    return next((place for place, one in enumerate(trial.images) if one.tobytes() == image.tobytes()), 0)
+
+
+def test_one_image_is_too_few_for_int8(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").write_bytes(next((world / "images" / "nevus").glob("*.png")).read_bytes())
+    model = Model.load(world / "classifier")
+    with pytest.raises(IsograftError, match="int8 needs at least 2 images"):
+        find_ranges(replace(model, tmp_path), find_trial(model, str(tmp_path / "one")))
+
+
+def replace(model: Model, folder: Path) -> Model:
+    """The same model, elsewhere, without the record of its images."""
+    return Model(folder, model.passport)
 
 
 def test_without_any_image_nothing_is_exported(world: Path, tmp_path: Path):

@@ -43,6 +43,8 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
         (1, 1, 8, 8),
         (1, 9, 8, 12),
         (2, 300, 16, 9),
+        (35, 872, 48, 64),  # where size / wanted and 1 / (wanted / size) lie on two sides of a whole number
+        (36, 136, 48, 48),
         (1023, 777, 256, 224),
     ],
 )
