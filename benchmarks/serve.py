@@ -92,9 +92,9 @@ def ask(port: int, requests: list[bytes], clients: int, seconds: float, each: An
 
 
 @contextmanager
-def server(model: Path, batch: int | None) -> Iterator[tuple[int, int]]:
+def server(model: Path, batch: int | None, engine: str) -> Iterator[tuple[int, int]]:
     """A server process: its port and process id."""
-    command = [sys.executable, __file__, "--model", str(model), "--serve", str(batch or 0)]
+    command = [sys.executable, __file__, "--model", str(model), "--serve", str(batch or 0), "--engine", engine]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -104,9 +104,8 @@ def server(model: Path, batch: int | None) -> Iterator[tuple[int, int]]:
             process.terminate()
 
 
-def be_server(model: Path, batch: int) -> None:
+def be_server(model: Path, batch: int, engine: str) -> None:
     """What `isograft serve` does, or the same with so many images per batch."""
-    from isograft.engines.torch_engine import TorchEngine
     from isograft.inference import Answering
     from isograft.model import Model
     from isograft.serve.app import build_app
@@ -116,14 +115,27 @@ def be_server(model: Path, batch: int) -> None:
     from isograft.serve.service import Service
 
     loaded = Model.load(model)
-    service = Service(loaded)
+    service = Service(loaded, engine=engine)
     if batch:
         service.batcher.close()
-        service.batcher = Batcher(Answering(TorchEngine(loaded.network(), loaded.preprocess, batch)), service.judgement)
+        service.batcher = Batcher(Answering(engine_of(loaded, engine, batch)), service.judgement)
     with listen("127.0.0.1", 0) as bound:
         print(url("127.0.0.1", bound, ""), flush=True)
         run(build_app(service, Rules.of("127.0.0.1", True)), service, bound)
     service.close()
+
+
+def engine_of(model: Any, name: str, batch: int) -> Any:
+    """An engine with another batch than its own."""
+    from isograft.engines.onnx_engine import OnnxEngine
+    from isograft.engines.torch_engine import TorchEngine
+    from isograft.export.graph import network_graph
+
+    network = model.network()
+    if name == "torch":
+        return TorchEngine(network, model.preprocess, batch)
+    graph = network_graph(network, model.preprocess).SerializeToString()
+    return OnnxEngine(graph, model.preprocess.image_size, sum(one.numel() for one in network.parameters()), batch)
 
 
 def resident(pid: int) -> float:
@@ -136,7 +148,7 @@ def compare(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
     """Both servers, one client and several, in turns."""
     rates: dict[str, list[float]] = {}
     waits: dict[str, list[float]] = {}
-    with server(args.model, None) as (ours, pid), server(args.model, 1) as (plain, _):
+    with server(args.model, None, args.engine) as (ours, pid), server(args.model, 1, args.engine) as (plain, _):
         ask(ours, requests, args.clients, 2), ask(plain, requests, args.clients, 2)
         for _ in range(args.repeats):
             for name, port in (("batched", ours), ("batch 1", plain)):
@@ -162,7 +174,7 @@ def compare(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
 def endure(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
     """One server under load for minutes: memory at the first tenth and at the end."""
     memory: list[tuple[float, float]] = []
-    with server(args.model, None) as (port, pid):
+    with server(args.model, None, args.engine) as (port, pid):
         ask(port, requests, args.clients, 2)
 
         def watch() -> None:
@@ -189,16 +201,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3, help="turns of the measurements")
     parser.add_argument("--minutes", type=float, default=0.0, help="instead, load one server for so long and watch its memory")
+    parser.add_argument("--engine", choices=["torch", "onnxruntime"], default="torch")
     parser.add_argument("--serve", type=int, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve is not None:
-        be_server(args.model, args.serve)
+        be_server(args.model, args.serve, args.engine)
         return
     files = sorted(args.images.rglob("*.jpg"))[: args.count]
     requests = [request(file.read_bytes()) for file in files]
     told = endure(args, requests) if args.minutes else compare(args, requests)
     size = sum(map(len, requests)) / max(1, len(requests)) / 1024
-    print(json.dumps({"machine": platform.machine(), "cores": os.cpu_count(), "model": args.model.name, "kb_per_image": size, **told}))
+    print(
+        json.dumps(
+            {
+                "machine": platform.machine(),
+                "cores": os.cpu_count(),
+                "model": args.model.name,
+                "engine": args.engine,
+                "kb_per_image": size,
+                **told,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

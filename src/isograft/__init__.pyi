@@ -391,6 +391,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token_file: str | Path | None = None,
+    engine: Literal["torch", "onnxruntime"] = "torch",
     max_megabytes: int = 64,
     max_megapixels: int = 50,
     label: str | Path | None = None,
@@ -404,6 +405,7 @@ def serve(
         host: Address to listen on; anything but this machine itself asks clients for a token.
         port: Port to listen on; 0 takes a free one.
         token_file: File with the token that clients must send [default: a new one when others can reach --host].
+        engine: What computes, as predict --engine has it; onnxruntime answers more clients at a time.
         max_megabytes: Largest upload.
         max_megapixels: Largest image, by its header, before it is decoded.
         label: Table of images to label in the app, as suggest writes it.

@@ -18,6 +18,7 @@ class OnnxEngine(Engine):
         graph: The bytes of an ONNX graph as `isograft.export.graph.network_graph` makes it.
         side: S, side of the square the network sees, in pixels.
         parameters: Number of weights of the network.
+        batch: Images per batch; None chooses by the size of images and network.
         workers: Batches at a time; None for as many as torch would use threads.
 
     Raises:
@@ -26,14 +27,14 @@ class OnnxEngine(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, graph: bytes, side: int, parameters: int, workers: int | None = None) -> None:
+    def __init__(self, graph: bytes, side: int, parameters: int, batch: int | None = None, workers: int | None = None) -> None:
         runtime: Any = needed("onnxruntime", "onnx")
         runtime.disable_telemetry_events()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        super().__init__(side, batch_size(side, parameters, "cpu"), workers or torch.get_num_threads())
+        super().__init__(side, batch or batch_size(side, parameters, "cpu"), workers or torch.get_num_threads())
 
     def _compute(self, batch: Images) -> Outputs:
         logits, embeddings = self._session.run(["logits", "embeddings"], {"pixels": batch})

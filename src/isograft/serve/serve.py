@@ -40,7 +40,7 @@ def serve(settings: ServeSettings) -> None:
         if settings.label is not None and settings.labels_out is not None:
             labeling = Labeling(settings.label, settings.labels_out, list(settings.label_class or model.classes or ()))
         bounds = Bounds(settings.max_megabytes, settings.max_megapixels)
-        service = Service(model, bounds, labeling) if model.classes else Desk(model, bounds, labeling)
+        service = Service(model, bounds, labeling, settings.engine) if model.classes else Desk(model, bounds, labeling)
         try:
             app = build_app(service, Rules.of(settings.host, settings.local, token))
             _tell(settings, service.judgement.missing if isinstance(service, Service) else "")

@@ -6,15 +6,20 @@ import asyncio
 import errno
 import logging
 import socket
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from isograft import console
+from isograft.data.decode import quiet_opencv
 from isograft.errors import IsograftError
 from isograft.serve.desk import Desk
 
@@ -116,7 +121,20 @@ def run(app: ASGIApp, service: Desk, bound: socket.socket) -> None:
         backlog=CONNECTIONS,
         h11_max_incomplete_event_size=32 << 10,
     )
-    Server(config, service).run(sockets=[bound])
+    # Requests are many, cores few: a library's own threads for one image would only take the cores from the other images.
+    with quiet_opencv(), threadpool_limits(1, user_api="blas"), _switching():
+        Server(config, service).run(sockets=[bound])
+
+
+@contextmanager
+def _switching() -> Iterator[None]:
+    """Let threads of Python wait for each other a millisecond, not five: a network's thread asks for its turn in every layer."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.001)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ from itertools import islice
 import numpy as np
 
 from isograft.data.readers import ReadError, to_rgb8
-from isograft.engines.torch_engine import TorchEngine
+from isograft.engines import engine_for
 from isograft.errors import IsograftError
 from isograft.explain.explainer import Explainer
 from isograft.explain.similar import SimilarCases
@@ -43,12 +43,13 @@ class Service(Desk):
         model: The model.
         bounds: What it takes on.
         labeling: The images to label, if any.
+        engine: What computes: `torch` or `onnxruntime`; the answers are those of `predict` with the same engine.
 
     Raises:
-        IsograftError: The model is no classifier, or its folder is damaged.
+        IsograftError: The model is no classifier, its folder is damaged, or it cannot be computed so.
     """
 
-    def __init__(self, model: Model, bounds: Bounds | None = None, labeling: Labeling | None = None) -> None:
+    def __init__(self, model: Model, bounds: Bounds | None = None, labeling: Labeling | None = None, engine: str = "torch") -> None:
         if not model.classes:
             raise IsograftError(
                 f"{model.folder} is a pretrained backbone without classes; train a classifier from it with isograft finetune"
@@ -58,9 +59,7 @@ class Service(Desk):
         self._decoding = self._heatmaps = 0
         network = model.network()
         self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
-        self.batcher = Batcher(
-            Answering(TorchEngine(network, model.preprocess)), self.judgement, lambda: self._decoding, self.metrics.batch
-        )
+        self.batcher = Batcher(Answering(engine_for(model, engine, 1, network)), self.judgement, lambda: self._decoding, self.metrics.batch)
         self.similar_cases = SimilarCases.of(model)
         self.thumbnails = Thumbnails.load(model.folder)
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="isograft-explain")

@@ -46,6 +46,9 @@ class ServeSettings(Settings):
     token_file: Path | None = Field(
         None, description="File with the token that clients must send [default: a new one when others can reach --host]."
     )
+    engine: Literal["torch", "onnxruntime"] = Field(
+        "torch", description="What computes, as predict --engine has it; onnxruntime answers more clients at a time."
+    )
     max_megabytes: int = Field(64, ge=1, le=4096, description="Largest upload.")
     max_megapixels: int = Field(50, ge=1, le=1000, description="Largest image, by its header, before it is decoded.")
     label: Path | None = Field(None, description="Table of images to label in the app, as suggest writes it.")
