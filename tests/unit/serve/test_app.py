@@ -14,14 +14,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.serve.conftest import CLASSES, Stub, jpeg, picture, png
 
 from isograft.cases import Cases
 from isograft.data.readers import decode_image, to_rgb8
+from isograft.model import Model
 from isograft.predict.predict import predict
+from isograft.serve.app import build_app
 from isograft.serve.desk import Bounds
+from isograft.serve.service import Service
 from isograft.settings import PredictSettings
 from isograft.thumbnails import Thumbnails
 
@@ -287,3 +291,16 @@ def test_a_similar_case_is_shown_where_the_model_folder_keeps_its_picture(make: 
     cases = {case["id"]: case["thumbnail"] for case in post(app, jpeg(3), "similar", k="12").json()["cases"]}
     assert [id for id, picture in cases.items() if picture] == [row["id"]]
     assert cases[row["id"]] == "data:image/jpeg;base64," + base64.b64encode(jpeg(5)).decode()
+
+
+def test_with_onnx_runtime_it_answers_with_the_bits_of_predict_with_onnx_runtime(model: Model, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime comes with the extra onnx")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(jpeg(4))
+    told = {"model": folder, "input": str(tmp_path / "in"), "out": tmp_path / "p.parquet", "engine": "onnxruntime"}
+    row = predict(PredictSettings.model_validate(told)).row(0, named=True)
+    service = Service(model, engine="onnxruntime")
+    with TestClient(build_app(service)) as client:
+        answer = client.post("/api/predict", files={"file": ("a.jpg", jpeg(4))}).json()["answers"][0]
+    service.close()
+    assert answer["probabilities"] == {name: row[f"p_{name}"] for name in CLASSES}
