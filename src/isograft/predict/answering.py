@@ -53,6 +53,7 @@ class LocalAnswering:
         symmetries: Under which turns and mirror images it is shown an image.
         threads: Threads that decode; None for one per core, or more where images lie elsewhere.
         heatmaps: Where a picture and an array of each image go, if they are wanted.
+        cores: Cores it may use; None for all of the machine.
     """
 
     model: Model
@@ -60,6 +61,7 @@ class LocalAnswering:
     symmetries: Sequence[str]
     threads: int | None = None
     heatmaps: HeatmapFolder | None = None
+    cores: int | None = None
 
     def __post_init__(self) -> None:
         self._judgement: Judgement = self.model.judgement()
@@ -79,7 +81,7 @@ class LocalAnswering:
 
     def _rows(self, inputs: Inputs, offset: int) -> Iterator[tuple[str, Picture, Answer | None]]:
         found = [place for place in inputs.places if place is not None]
-        threads = self.threads or io_threads(found, os.cpu_count() or 1)
+        threads = self.threads or io_threads(found, self.cores or os.cpu_count() or 1)
         pictures = read_ahead(found, self.model.preprocess, threads, ahead=max(64, 2 * self.engine.size))
         said = paired(pictures, lambda images: answered(self.engine, images, self.symmetries))
         for number, (uri, place) in enumerate(zip(inputs.uris, inputs.places, strict=True)):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import polars as pl
 
+from isograft import console
 from isograft.data.address import Address
 from isograft.errors import IsograftError
 from isograft.predict.answering import CHUNK
@@ -24,10 +25,42 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 CORES = 4
-"""Cores of one worker where there is no GPU: more threads of one Python process would wait for each other."""
+"""Most cores of one worker: more threads of one Python process would wait for each other."""
+
+START_SECONDS = 120.0
+"""How long workers may take to start; on a cluster that others use, there may be no room for them for hours."""
 
 _BEGUN = 2
 """Chunks begun per worker: one is computed, one waits."""
+
+
+class Plan(NamedTuple):
+    """What is asked of a cluster: so many `workers`, each with so many `cores` and `gpus` of one machine."""
+
+    workers: int
+    cores: int
+    gpus: int
+
+
+def planned(nodes: Sequence[dict[str, Any]], chunks: int) -> Plan:
+    """Workers that fit the machines of a cluster: one per GPU, or where there is none one per few cores.
+
+    A worker lies on one machine, so what matters is what each machine has, not the sum.
+
+    Args:
+        nodes: The machines as `ray.nodes()` tells them.
+        chunks: Pieces of work there are; more workers than that are not asked for.
+    """
+    alive = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
+    found = [(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in alive]
+    with_gpu = [(cores, gpus) for cores, gpus in found if cores and gpus]
+    if with_gpu:
+        cores = max(1, min(CORES, *(cores // gpus for cores, gpus in with_gpu)))
+        fit = sum(min(gpus, here // cores) for here, gpus in with_gpu)
+    else:
+        cores = max(1, min(CORES, max((cores for cores, _ in found), default=1)))
+        fit = sum(here // cores for here, _ in found)
+    return Plan(max(1, min(fit, chunks)), cores, 1 if with_gpu else 0)
 
 
 class RayAnswering:
@@ -41,7 +74,7 @@ class RayAnswering:
         total: Inputs there are.
 
     Raises:
-        IsograftError: Ray is not installed.
+        IsograftError: Ray is not installed, or (on entering) no worker could start in time.
     """
 
     def __init__(self, settings: PredictSettings, total: int) -> None:
@@ -56,18 +89,42 @@ class RayAnswering:
         self._workers: list[Any] = []
 
     def __enter__(self) -> Self:
-        if not self._ray.is_initialized():
-            self._ray.init(include_dashboard=False, log_to_driver=False)
-            self._started = True
-        here = self._ray.cluster_resources()
-        gpus, cores = int(here.get("GPU", 0)), max(1, int(here.get("CPU", 1)))
-        each = 1 if gpus else min(CORES, cores)
-        workers = min(gpus or cores // each, max(1, -(-self._total // CHUNK)))
-        remote = self._ray.remote(num_cpus=each, num_gpus=1 if gpus else 0, max_restarts=RETRIES, max_task_retries=RETRIES)
-        heatmaps = self._settings.heatmaps
-        told = (self._settings.model.absolute(), self._settings.tta, heatmaps and heatmaps.absolute(), self._total, each)
-        self._workers = [remote(_Worker).remote(*told) for _ in range(workers)]
+        try:
+            if not self._ray.is_initialized():
+                self._ray.init(include_dashboard=False, log_to_driver=False)
+                self._started = True
+            self._start(planned(self._ray.nodes(), -(-self._total // CHUNK)))
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
+
+    def _start(self, plan: Plan) -> None:
+        """Start workers and wait until they have; go on with those that did where some found no room."""
+        remote = self._ray.remote(num_cpus=plan.cores, num_gpus=plan.gpus, max_restarts=RETRIES, max_task_retries=RETRIES)
+        model, heatmaps = self._settings.model.absolute(), self._settings.heatmaps
+        told = (model, self._settings.tta, heatmaps and heatmaps.absolute(), self._total, plan.cores, self._settings.threads)
+        self._workers = [remote(_Worker).remote(*told) for _ in range(plan.workers)]
+        asked = {worker.pid.remote(): worker for worker in self._workers}
+        ready, late = self._ray.wait(list(asked), num_returns=len(asked), timeout=START_SECONDS)
+        each = f"{plan.cores} cores" + (f" and {plan.gpus} GPU" if plan.gpus else "")
+        if not ready:
+            raise IsograftError(
+                f"--engine ray: no worker of {each} on one machine could start within {START_SECONDS:.0f} s; "
+                "look with ray status whether other work holds them, then repeat the command"
+            )
+        try:
+            self._ray.get(ready)
+        except self._ray.exceptions.RayError as error:
+            raise IsograftError(
+                f"--engine ray: a worker did not start ({type(error).__name__}); Ray's log tells why, "
+                "and isograft must be installed on every machine"
+            ) from error
+        for reference in late:
+            self._ray.kill(asked[reference])
+        if late:
+            console.warn(f"--engine ray: {len(ready)} of {len(asked)} workers of {each} found room; the run goes on with these")
+        self._workers = [asked[reference] for reference in ready]
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for worker in self._workers:
@@ -111,9 +168,13 @@ class RayAnswering:
 class _Worker:
     """One process of the cluster, with the model."""
 
-    def __init__(self, model: Path, tta: bool, heatmaps: Path | None, total: int, threads: int) -> None:
-        self._told = model, tta, heatmaps, total, threads
+    def __init__(self, model: Path, tta: bool, heatmaps: Path | None, total: int, cores: int, threads: int | None) -> None:
+        self._told = model, tta, heatmaps, total, cores, threads
         self._answering: LocalAnswering | None = None
+
+    def pid(self) -> int:
+        """Its process, once it has started."""
+        return os.getpid()
 
     def table(self, inputs: Inputs, offset: int) -> bytes | IsograftError:
         """The rows of some inputs in Arrow's format; a clear complaint comes back as a value, so that Ray does not try it again."""
@@ -131,11 +192,12 @@ class _Worker:
         from isograft.predict.answering import LocalAnswering
         from isograft.predict.predict import heatmap_folder
 
-        folder, tta, heatmaps, total, threads = self._told
+        folder, tta, heatmaps, total, cores, threads = self._told
         model = Model.load(folder)
         network = model.network()
         files = None if heatmaps is None else heatmap_folder(model, network, heatmaps, total)
-        return LocalAnswering(model, TorchEngine(network, model.preprocess, workers=threads), model.symmetries(tta), None, files)
+        engine = TorchEngine(network, model.preprocess, workers=cores)
+        return LocalAnswering(model, engine, model.symmetries(tta), threads, files, cores)
 
 
 def _anywhere(inputs: Inputs) -> Inputs:
