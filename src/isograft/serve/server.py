@@ -26,6 +26,14 @@ from isograft.serve.desk import Desk
 IDLE_SECONDS = 15.0
 """A connection may stay so long without a whole request."""
 
+WRITE_SECONDS = 60.0
+"""A client must take the next `WRITE_BYTES` of an answer, or what is left of it, within so long."""
+
+WRITE_BYTES = 16 << 10
+
+SEND_BUFFER = 256 << 10
+"""Bytes of answers per connection that the system holds; it would hold megabytes, and not tell for minutes that a client takes any."""
+
 CONNECTIONS = 512
 """Connections at one time; more are told 503."""
 
@@ -33,16 +41,19 @@ DRAIN_SECONDS = 60.0
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that closes connections whose next request does not come, or comes a byte at a time (slow loris).
+    """HTTP/1.1 that drops clients whose next request does not come, or comes a byte at a time (slow loris), or who do not read.
 
-    uvicorn waits without end for the first byte, and for the last byte of the headers. The time for bodies is bounded where they are read.
+    uvicorn waits without end for the first byte, for the last byte of the headers, and for a client to take its answer. The time for bodies
+    is bounded where they are read.
     """
 
     _idle: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # writing is paused as long as the system does not take all there is
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -59,6 +70,34 @@ class PatientProtocol(H11Protocol):
         """Wait no more."""
         super().connection_lost(exc)
         self._stop()
+        self._taken()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        super().resume_writing()
+        self._taken()
+
+    def _expect_reading(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._taken()
+        self._stuck = self.loop.call_later(WRITE_SECONDS, self._drop_unless_read, left)
+
+    def _drop_unless_read(self, before: int) -> None:
+        """Drop a client that read too little; to close would be to wait for it to read."""
+        if self.transport.get_write_buffer_size() > before - WRITE_BYTES:
+            self.transport.abort()
+        else:
+            self._expect_reading()
+
+    def _taken(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
@@ -148,6 +187,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError:
         raise IsograftError(f"--host {host} is no address; give one of this machine, or leave it out") from None
     bound = socket.socket(*found[:3])  # asyncio sends without delay (TCP_NODELAY) only where the protocol is named: 40 ms per answer
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(found[4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+from fastapi.responses import Response
 from tests.unit.serve.conftest import Stub, jpeg, listening
 
 from isograft.errors import IsograftError
@@ -75,6 +77,46 @@ def test_a_connection_that_sends_nothing_or_a_byte_at_a_time_is_closed(make: Mak
             assert drip.recv(10) == b""
         assert half.recv(12) == b"HTTP/1.1 408"
         assert post(port)[0] == 200
+
+
+def reading_little(port: int, request: bytes, room: int = 4096) -> socket.socket:
+    """A client that has asked much, and has room for little of the answers."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    client.settimeout(10)
+    client.connect(("127.0.0.1", port))
+    client.sendall(request)
+    return client
+
+
+def test_clients_that_do_not_read_are_dropped_and_one_that_reads_slowly_is_not(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WRITE_SECONDS", 1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.5)
+    lost: list[asyncio.Transport] = []
+
+    class Noted(module.PatientProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(self.transport)
+            super().connection_lost(exc)
+
+    monkeypatch.setattr(module, "PatientProtocol", Noted)
+    app = make()
+    size = 4 << 20
+    app.app.add_api_route("/large", lambda: Response(bytes(size)))
+    one = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with listening(app.app, app.service) as port:
+        assert until(lambda: len(lost) == 1)  # the one that `listening` looked with
+        slow = reading_little(port, one, 128 << 10)
+        deaf = [reading_little(port, request) for request in (one, one[:-2] + b"Connection: close\r\n\r\n", one * 3)]
+        began, got = time.monotonic(), 0
+        while piece := slow.recv(64 << 10):
+            got += len(piece)
+            time.sleep(len(piece) / (1 << 20))
+        assert got > size and time.monotonic() - began > 3 * module.WRITE_SECONDS
+        assert until(lambda: len(lost) == 5)
+        assert post(port)[0] == 200
+    for client in (slow, *deaf):
+        client.close()
 
 
 def test_a_client_that_leaves_is_dropped_from_the_queue(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
