@@ -150,6 +150,7 @@ class LabelRow(BaseModel):
 class LabelingAnswer(BaseModel):
     """The table to label."""
 
+    table: str = Field(description="What the images, the manifest and the classes are known by; it goes with every label.")
     classes: list[str]
     rows: list[LabelRow]
     done: int
@@ -161,6 +162,7 @@ class Label(BaseModel):
     """The class of an image, or that it has none."""
 
     label: str | None
+    table: str = Field("", description="`table` of the answer of GET /api/labeling; another one, or none, is refused with 409.")
 
 
 class LabelProgress(BaseModel):

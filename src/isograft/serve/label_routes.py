@@ -34,8 +34,10 @@ def add_labeling(app: FastAPI, service: Desk, labeling: Labeling) -> None:
         response_class=Response,
         responses={**_REFUSED, 200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
     )
-    async def image(row: int) -> Response:
-        """One of the images, at most 1024 pixels long."""
+    async def image(row: int, table: str | None = None) -> Response:
+        """One of the images, at most 1024 pixels long; with `table`, only where that is still the table."""
+        if table is not None:
+            labeling.check_table(table)
         labeling.check(row)
         try:
             png = await service.work(lambda: labeling.png(row))
@@ -48,13 +50,14 @@ def add_labeling(app: FastAPI, service: Desk, labeling: Labeling) -> None:
     @app.put("/api/labeling/{row}", responses=_REFUSED, openapi_extra={"requestBody": schema})
     async def label(row: int, request: Request) -> LabelProgress:
         """Give an image its class, or take it away with null; answered when it is on the disk."""
-        labeling.check(row)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Problem(415, "send the label as application/json")
         try:
             given = Label.model_validate_json(await read_small(request, service.bounds.patience), strict=True)
         except ValidationError:
-            raise Problem(422, 'send {"label": "CLASS"}, or {"label": null} to take it away') from None
+            raise Problem(422, 'send {"label": "CLASS", "table": "TABLE"}, or null for the class to take it away') from None
+        labeling.check_table(given.table)
+        labeling.check(row)
         try:
             return await service.work(lambda: labeling.put(row, given.label))
         except (ReadError, Unreachable) as error:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from pathlib import Path
@@ -18,14 +20,14 @@ from isograft.data.address import Address
 from isograft.data.containers import parts, read
 from isograft.data.decode import decode_all
 from isograft.data.files import is_dicom
-from isograft.data.manifest import Manifest, arrange, relative_uri
+from isograft.data.manifest import Manifest, absolute_uri, arrange, relative_uri
 from isograft.data.readers import to_rgb8
 from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS
 from isograft.run import sync
 from isograft.serve.answers import LabelingAnswer, LabelProgress, LabelRow
 from isograft.serve.label_table import read_label_table
-from isograft.serve.problems import Problem
+from isograft.serve.problems import LOAD_AGAIN, Problem
 from isograft.settings import ContentSettings
 
 SIDE = 1024
@@ -36,6 +38,8 @@ _ROW = "__row"
 
 _ROLES = ("group", "source", "split")
 """Columns of the table that go into the manifest."""
+
+_OTHER_TABLE = "the server has another table of images now; load this page again"
 
 
 class Labeling:
@@ -56,6 +60,7 @@ class Labeling:
         self.out, self.classes = out, classes
         self._table = read_label_table(table)
         self._places = [_absolute(place) for place in self._table.places]
+        self.digest = _digest(self._places, out, classes)
         self._lock = threading.Lock()
         self._held = _only_one(out)
         try:
@@ -77,6 +82,15 @@ class Labeling:
         if not 0 <= row < len(self._places):
             raise Problem(404, f"the table has no row {row}; its rows are 0 to {len(self._places) - 1}")
 
+    def check_table(self, table: str) -> None:
+        """Refuse what was meant for another table: its rows are other images.
+
+        Raises:
+            Problem: It is not the digest of this one.
+        """
+        if table != self.digest:
+            raise Problem(409, _OTHER_TABLE, {LOAD_AGAIN: "table"})
+
     def answer(self) -> LabelingAnswer:
         """All rows."""
         labels = dict(self._frame.filter(pl.col(_ROW).is_not_null()).select(_ROW, "label").iter_rows())
@@ -85,7 +99,8 @@ class Labeling:
             LabelRow(row=row, uri=uri, why=why[row] or "", predicted=predicted[row] or "", label=labels.get(row))
             for row, uri in enumerate(self._table.uris)
         ]
-        return LabelingAnswer(classes=self.classes, rows=rows, done=self._done(self._frame), total=len(rows), out=self.out.name)
+        done = self._done(self._frame)
+        return LabelingAnswer(table=self.digest, classes=self.classes, rows=rows, done=done, total=len(rows), out=self.out.name)
 
     def png(self, row: int) -> bytes:
         """An image to look at, as the bytes of a PNG file.
@@ -161,7 +176,7 @@ class Labeling:
         for pixels, label in mine:
             twins = frame.filter((pl.col("pixel_hash") == pixels) & (pl.col("label") != label))
             for number, other in twins.select(_ROW, "label").rows():
-                name = "an image labeled before" if number is None else f"row {number}"
+                name = "an image labeled before" if number is None else self._table.uris[number]
                 raise Problem(409, f"{name} has the same pixels and is labeled {other}; change or take away that label first")
 
     def _continued(self) -> pl.DataFrame:
@@ -172,6 +187,12 @@ class Labeling:
         mine = {(place.file, place.part): row for row, place in enumerate(self._places)}
         found = [_absolute(place) for place in manifest.addresses()]
         return manifest.frame.with_columns(pl.Series(_ROW, [mine.get((one.file, one.part)) for one in found], pl.Int64))
+
+
+def _digest(places: list[Address], out: Path, classes: list[str]) -> str:
+    """What tells this labeling from any other: 16 hexadecimal digits of the images in their order, the manifest and the classes."""
+    told = json.dumps([[absolute_uri(place) for place in places], os.path.abspath(out), classes])
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _absolute(place: Address) -> Address:

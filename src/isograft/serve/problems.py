@@ -8,6 +8,10 @@ UNREADABLE = {"corrupt": 400, "truncated": 400, "empty": 400, "unsupported": 415
 """HTTP status of an image that cannot be used, by its status in a manifest."""
 
 
+LOAD_AGAIN = "Isograft-Load-Again"
+"""Header of a refusal that holds until the page is loaded again."""
+
+
 class Problem(Exception):  # noqa: N818  (it is an answer)
     """A request that is not answered as asked.
 

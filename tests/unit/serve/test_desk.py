@@ -48,10 +48,11 @@ def desk(tmp_path: Path) -> Iterator[SimpleNamespace]:
 def test_the_first_labels_are_given_without_a_classifier(desk: SimpleNamespace) -> None:
     told = desk.client.get("/api/model").json()
     assert told["answers"] is False and told["labeling"] and told["classes"] == [] and told["heatmap"] is None
-    assert desk.client.get("/api/labeling").json()["classes"] == ["nevus", "melanoma"]
+    labeling = desk.client.get("/api/labeling").json()
+    assert labeling["classes"] == ["nevus", "melanoma"]
     assert desk.client.get("/api/labeling/1/image").headers["content-type"] == "image/png"
-    assert desk.client.put("/api/labeling/1", json={"label": "melanoma"}).json() == {"done": 1, "total": 3}
-    refused = desk.client.put("/api/labeling/1", json={"label": "wart"})
+    assert desk.client.put("/api/labeling/1", json={"label": "melanoma", "table": labeling["table"]}).json() == {"done": 1, "total": 3}
+    refused = desk.client.put("/api/labeling/1", json={"label": "wart", "table": labeling["table"]})
     assert refused.status_code == 422 and "nevus, melanoma" in refused.json()["detail"]
     kept = Manifest.read(desk.folder / "labels.parquet").frame
     assert kept.select("uri", "label").rows() == [("1.png", "melanoma")]

@@ -167,7 +167,7 @@ def test_a_class_of_no_model_and_other_pixels_twice_are_refused(opened: Any, tmp
         labeling.put(0, "mole")
     labeling.put(0, "dark")
     labeling.put(5, "dark")
-    with pytest.raises(Problem, match="row 0 has the same pixels and is labeled dark"):
+    with pytest.raises(Problem, match=r"^images/0\.png has the same pixels and is labeled dark"):
         labeling.put(5, "light")
     assert labels(out) == {"0.png": "dark", "5.png": "dark"}
 
@@ -222,12 +222,13 @@ def test_the_page_labels_over_http(make: Make, opened: Any, out: Path) -> None:
     assert told["rows"][2] == {"row": 2, "uri": "images/2.png", "why": "unlike the others", "predicted": "dark", "label": None}
     image = app.client.get("/api/labeling/2/image")
     assert image.headers["content-type"] == "image/png" and decode_image(image.content, 10**6).array.shape == (32, 52, 3)
-    assert app.client.put("/api/labeling/2", json={"label": "dark"}).json() == {"done": 1, "total": 6}
+    table = told["table"]
+    assert app.client.put("/api/labeling/2", json={"label": "dark", "table": table}).json() == {"done": 1, "total": 6}
     assert labels(out) == {"2.png": "dark"}
     put = app.client.put
-    assert put("/api/labeling/9", json={"label": "dark"}).status_code == 404
+    assert put("/api/labeling/9", json={"label": "dark", "table": table}).status_code == 404
     assert put("/api/labeling/x", json={"label": "dark"}).status_code == 422
-    assert put("/api/labeling/2", json={"label": "mole"}).status_code == 422
+    assert put("/api/labeling/2", json={"label": "mole", "table": table}).status_code == 422
     for body in (b"", b"null", b'{"label": 3}', b"{}", b"\xff", b'{"label": "dark"'):
         assert put("/api/labeling/2", content=body, headers={"Content-Type": "application/json"}).status_code == 422, body
     assert put("/api/labeling/2", content=b'{"label": "dark"}', headers={"Content-Type": "text/plain"}).status_code == 415
@@ -235,10 +236,43 @@ def test_the_page_labels_over_http(make: Make, opened: Any, out: Path) -> None:
     assert app.client.get("/api/labeling/-1/image").status_code == 404
 
 
+def test_a_page_of_another_table_can_neither_label_nor_show_an_image(make: Make, opened: Any, table: Path, out: Path) -> None:
+    first = opened()
+    first.close()
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    app = make(labeling=opened())
+    now = app.client.get("/api/labeling").json()["table"]
+    sentence = "the server has another table of images now; load this page again"
+    for body in ({"label": "dark", "table": first.digest}, {"label": "dark"}, {"label": None, "table": ""}):
+        for row in (0, 9):
+            refused = app.client.put(f"/api/labeling/{row}", json=body)
+            assert (refused.status_code, refused.json()["detail"]) == (409, sentence) and "isograft-load-again" in refused.headers
+    assert not out.exists()
+    assert app.client.get(f"/api/labeling/0/image?table={first.digest}").status_code == 409
+    assert app.client.get(f"/api/labeling/0/image?table={now}").status_code == 200
+    assert app.client.put("/api/labeling/0", json={"label": "dark", "table": now}).status_code == 200
+
+
+def test_a_table_is_known_by_its_images_its_manifest_and_its_classes(table: Path, out: Path) -> None:
+    def digest(path: Path, to: Path, classes: list[str]) -> str:
+        labeling = Labeling(path, to, classes)
+        labeling.close()
+        return labeling.digest
+
+    same = digest(table, out, CLASSES)
+    assert len(same) == 16 and int(same, 16) >= 0 and digest(table, out, CLASSES) == same
+    shorter = table.with_name("shorter.csv")
+    shorter.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    others = [digest(shorter, out, CLASSES), digest(table, out.with_name("b.parquet"), CLASSES), digest(table, out, CLASSES[::-1])]
+    assert len({same, *others}) == 4
+
+
 def test_a_broken_image_is_told_when_it_is_looked_at_and_cannot_be_labeled(make: Make, opened: Any, tmp_path: Path, table: Path) -> None:
     (tmp_path / "images" / "1.png").write_bytes(jpeg(1)[:100])
     app = make(labeling=opened())
-    for response in (app.client.get("/api/labeling/1/image"), app.client.put("/api/labeling/1", json={"label": "dark"})):
+    given = {"label": "dark", "table": app.service.labeling.digest}
+    for response in (app.client.get("/api/labeling/1/image"), app.client.put("/api/labeling/1", json=given)):
         assert response.status_code == 400 and "cannot be used" in response.json()["detail"]
 
 

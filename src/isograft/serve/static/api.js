@@ -26,6 +26,9 @@ export class Refused extends Error {
   }
 }
 
+/** The server has other images or another model than this page was made for: nothing more is asked until the page is loaded again. */
+export class Outdated extends Error {}
+
 /** The server did not answer. */
 export class Gone extends Error {
   constructor() {
@@ -33,10 +36,12 @@ export class Gone extends Error {
   }
 }
 
-/** Says `gone`, `waiting` (with `detail` = seconds), `back` and `token` (one is needed). */
+/** Says `gone`, `waiting` (with `detail` = seconds), `back`, `token` (one is needed) and `outdated` (with `detail` = why). */
 export const connection = new EventTarget();
 
 let gone = false;
+/** Why the page must be loaded again, if it must. */
+let ended = '';
 /** @type {(() => void)[]} */
 let waiting = [];
 /** @type {{promise: Promise<void>, given: () => void} | null} */
@@ -69,9 +74,11 @@ export function setToken(token) {
  * @returns {Promise<Response>} an answer with a good status
  * @throws {Refused} the server answered with an error
  * @throws {Gone} it did not answer
+ * @throws {Outdated} the page must be loaded again
  */
 export async function ask(path, options = {}) {
   for (;;) {
+    if (ended) throw new Outdated(ended);
     const token = session.get(KEY);
     const headers = new Headers(options.headers);
     if (token) headers.set('Authorization', `Bearer ${token}`);
@@ -86,12 +93,23 @@ export async function ask(path, options = {}) {
     if (response.ok) return response;
     if (response.status !== 401) {
       const refused = await refusal(response);
+      if (refused !== null && response.headers.has('Isograft-Load-Again')) throw outdated(refused.message);
       if (refused !== null) throw refused;
       lose();
       throw new Gone();
     }
     if (session.get(KEY) === token) await tokenGiven(token !== null);
   }
+}
+
+/**
+ * End all asking: what this page shows and what the server has no longer belong together.
+ * @param {string} sentence
+ */
+function outdated(sentence) {
+  if (!ended) connection.dispatchEvent(new CustomEvent('outdated', { detail: sentence }));
+  ended ||= sentence;
+  return new Outdated(ended);
 }
 
 /**

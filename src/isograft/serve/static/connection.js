@@ -26,6 +26,12 @@ export function startConnection(connection, strip) {
     fill(strip, el('p', {}, 'The server is back.'));
     timer = setTimeout(() => (strip.hidden = true), 4000);
   });
+  connection.addEventListener('outdated', (event) => {
+    clearTimeout(timer);
+    strip.className = 'strip is-bad';
+    fill(strip, el('p', { role: 'alert' }, el('strong', {}, `Stopped: ${/** @type {CustomEvent} */ (event).detail}.`)), button('Load again', () => location.reload()));
+    strip.hidden = false;
+  });
   connection.addEventListener('token', (event) => askToken(/** @type {CustomEvent} */ (event).detail));
 }
 

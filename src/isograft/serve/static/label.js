@@ -1,6 +1,6 @@
 /** Labeling: one image, one key. Every label is on disk before it is called saved. */
 
-import { json, patiently } from './api.js';
+import { Outdated, connection, json, patiently } from './api.js';
 import { button, el, fill, freshId } from './dom.js';
 import { Desk, keysFor } from './desk.js';
 import { Reel } from './reel.js';
@@ -9,7 +9,7 @@ import { Saver } from './saver.js';
 /**
  * @typedef {import('./words.js').Model} Model
  * @typedef {{row: number, uri: string, why: string | null, predicted: string | null, label: string | null}} Row
- * @typedef {{classes: string[], rows: Row[], done: number, total: number, out: string}} Labeling
+ * @typedef {{table: string, classes: string[], rows: Row[], done: number, total: number, out: string}} Labeling
  */
 
 /**
@@ -46,9 +46,11 @@ function stageIn(panel) {
  */
 function view(model, labeling, active) {
   const desk = new Desk(labeling.rows);
-  const reel = new Reel();
+  const reel = new Reel(labeling.table);
   const keys = keysFor(labeling.classes);
   let seen = -1;
+  /** Why no label is taken any more, if so. */
+  let stopped = '';
   /** What the server has on its disk. */
   const kept = new Map(labeling.rows.map((row) => [row.row, row.label]));
 
@@ -62,13 +64,15 @@ function view(model, labeling, active) {
   const toggle = el('input', { type: 'checkbox', id: freshId('suggest'), 'aria-describedby': 'suggest-why' });
   toggle.addEventListener('change', () => draw());
 
-  const saver = new Saver(labeling.out, (state) => {
+  const saver = new Saver(labeling.table, (state) => {
     status.className = `save-state${state.trouble ? ' is-bad' : ''}`;
     if (state.saved) kept.set(state.saved.row, state.saved.label);
     if (state.refused) {
       const { row, label } = state.refused;
       desk.give(row, kept.get(row) ?? null);
       status.textContent = `⚠ Image ${desk.at(row) + 1} was not labeled ${label}, and stays as it was: ${state.trouble}.`;
+    } else if (stopped) {
+      end(stopped);
     } else if (state.trouble) {
       const many = state.waiting === 1 ? 'One label is' : `${state.waiting} labels are`;
       status.textContent = `⚠ ${many} not saved yet and kept here; trying again. ${state.trouble}`;
@@ -79,6 +83,14 @@ function view(model, labeling, active) {
     }
     draw();
   });
+  /** @param {string} why */
+  const end = (why) => {
+    stopped = why;
+    status.className = 'save-state is-bad';
+    const many = saver.waiting === 1 ? 'One label was not saved and is' : `${saver.waiting} labels were not saved and are`;
+    status.textContent = `⚠ No more labels are taken: ${why}.${saver.waiting > 0 ? ` ${many} kept in this tab for the table they were given to.` : ''}`;
+  };
+  connection.addEventListener('outdated', (event) => end(/** @type {CustomEvent} */ (event).detail));
   for (const [row, label] of saver.left()) if (desk.give(row, label)) saver.put(row, label);
   desk.begin();
 
@@ -90,7 +102,7 @@ function view(model, labeling, active) {
   /** @param {string | null} name */
   const give = (name) => {
     const row = desk.current;
-    if (!row) return;
+    if (!row || stopped) return;
     if (seen !== row.row) {
       status.textContent = 'The image is not shown yet, so the key was ignored.';
       return;
@@ -103,6 +115,7 @@ function view(model, labeling, active) {
     draw();
   };
   const undo = () => {
+    if (stopped) return;
     const change = desk.undo();
     if (change === null) {
       status.textContent = 'Nothing to undo.';
@@ -148,7 +161,7 @@ function view(model, labeling, active) {
       seen = row.row;
     } catch (error) {
       if (stage.dataset.row !== String(row.row)) return;
-      fill(stage, el('p', { className: 'warning' }, error instanceof Error ? error.message : String(error), ' Skip it with S.'));
+      fill(stage, el('p', { className: 'warning' }, error instanceof Error ? error.message : String(error), error instanceof Outdated ? '.' : ' Skip it with S.'));
     }
     stage.classList.remove('is-waiting');
     for (const next of desk.ahead(2)) reel.get(next.row).catch(() => undefined);

@@ -8,6 +8,12 @@ const KEPT = 8;
 export class Reel {
   /** @type {Map<number, Promise<string>>} */
   #images = new Map();
+  #table;
+
+  /** @param {string} table the digest of the table that the rows are of */
+  constructor(table) {
+    this.#table = table;
+  }
 
   /**
    * @param {number} row
@@ -29,7 +35,7 @@ export class Reel {
 
   /** @param {number} row */
   async #load(row) {
-    const response = await patiently(() => ask(`api/labeling/${row}/image`), new AbortController().signal);
+    const response = await patiently(() => ask(`api/labeling/${row}/image?table=${this.#table}`), new AbortController().signal);
     return URL.createObjectURL(await response.blob());
   }
 }

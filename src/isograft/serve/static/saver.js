@@ -1,6 +1,6 @@
 /** Labels on their way to the server: kept until it says that they are on disk, sent again for as long as it takes. */
 
-import { Gone, Refused, json, pause, there } from './api.js';
+import { Gone, Outdated, Refused, json, pause, there } from './api.js';
 import { session } from './store.js';
 
 const LONGEST = 15;
@@ -18,14 +18,16 @@ export class Saver {
   #pending = new Map();
   #running = false;
   #key;
+  #table;
   #tell;
 
   /**
-   * @param {string} out the manifest, which names what is kept over a reload
+   * @param {string} table the digest of the table that the rows are of: labels that are kept over a reload are for no other
    * @param {(state: State) => void} tell is called after every change
    */
-  constructor(out, tell) {
-    this.#key = `isograft-labels ${out}`;
+  constructor(table, tell) {
+    this.#table = table;
+    this.#key = `isograft-labels ${table}`;
     this.#tell = tell;
     addEventListener('beforeunload', (event) => this.#pending.size > 0 && event.preventDefault());
   }
@@ -70,7 +72,7 @@ export class Saver {
       if (!first) break;
       const [row, label] = first;
       try {
-        const body = JSON.stringify({ label });
+        const body = JSON.stringify({ label, table: this.#table });
         await json(`api/labeling/${row}`, { method: 'PUT', body, headers: { 'Content-Type': 'application/json' } });
         // Changed again while it was being saved: that change waits for its own turn.
         if (this.#pending.get(row) === label) this.#pending.delete(row);
@@ -85,6 +87,7 @@ export class Saver {
           this.#keep();
         }
         this.#tell({ waiting: this.#pending.size, trouble, saved: null, refused: final ? { row, label } : null });
+        if (error instanceof Outdated) break;
         if (final) continue;
         if (error instanceof Gone) await there();
         else await pause(Math.min(LONGEST, 2 ** tried));
