@@ -285,6 +285,35 @@ def test_a_busy_server_is_asked_again_when_it_says(opened: Any, served: Served) 
     assert len(asked) == 2 and asked[1] - asked[0] >= 1
 
 
+def test_one_table_never_mixes_the_answers_of_two_models(opened: Any, served: Served) -> None:
+    from playwright.sync_api import expect
+
+    asked: list[str] = []
+
+    def another_model_after_the_first(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.continue_()
+        else:
+            route.fulfill(json={"model": "0" * 64, "answers": []})
+
+    page = opened(before=lambda page: page.route("**/api/predict", another_model_after_the_first))
+    first, second, third = images(served)[1:4]
+    give(page, first, "many")
+    expect(page.locator(".summary")).to_contain_text("1 image answered")
+    page.locator("#panel-many input[type=file]").first.set_input_files([second, third])
+    expect(page.locator("#connection")).to_contain_text("the server has another model now; load this page again.")
+    expect(page.locator(".summary")).to_contain_text("1 image answered · ")
+    expect(page.locator(".summary")).to_contain_text("2 still to ask")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert pl.read_csv(download.value.path())["uri"].to_list() == [first.name]
+    many = len(asked)
+    give(page, first)
+    expect(page.locator("#panel-one .sentence")).to_have_text("the server has another model now; load this page again")
+    assert len(asked) == many  # nothing more is sent to a server that is another
+
+
 def test_what_comes_late_for_an_earlier_image_is_not_shown(opened: Any, served: Served) -> None:
     from playwright.sync_api import expect
 
@@ -303,7 +332,7 @@ def test_what_comes_late_for_an_earlier_image_is_not_shown(opened: Any, served: 
     expect(page.locator(".verdict-title")).not_to_be_empty()
     late = {"id": "0" * 16, "part": "", "width": 1, "height": 1, "note": "", "predicted": "late", "probabilities": {"late": 1.0}}
     unknown = dict.fromkeys(("prediction_set", "abstain", "out_of_domain", "domain_distance"))
-    held[0].fulfill(json={"answers": [late | unknown | {"points": {}}]})
+    held[0].fulfill(json={"model": Model.load(served.root / "model").content_hash, "answers": [late | unknown | {"points": {}}]})
     expect(page.locator(".layers .over")).to_be_visible()
     expect(page.locator(".file-name")).to_have_text(second.name)
     assert page.locator(".verdict-title").inner_text() != "late"

@@ -97,15 +97,20 @@ class ImageAnswer(BaseModel):
     points: dict[str, bool | None]
 
 
+_Model = Annotated[str, Field(description="`content_hash` of the model that answered.")]
+
+
 class PredictAnswer(BaseModel):
     """Answers to the images of a file."""
 
+    model: _Model
     answers: list[ImageAnswer]
 
 
 class ExplainAnswer(BaseModel):
     """A heatmap."""
 
+    model: _Model
     target: str
     method: str
     title: str
@@ -134,6 +139,7 @@ class SimilarCase(BaseModel):
 class SimilarAnswer(BaseModel):
     """The labeled training images most alike."""
 
+    model: _Model
     cases: list[SimilarCase]
 
 

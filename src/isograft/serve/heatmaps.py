@@ -16,7 +16,7 @@ SIDE = 512
 """Long side of what is shown, in pixels."""
 
 
-def explained(explainer: Explainer, square: Image, whole: Image, classes: Sequence[str], target: int) -> ExplainAnswer:
+def explained(explainer: Explainer, square: Image, whole: Image, classes: Sequence[str], target: int, model: str) -> ExplainAnswer:
     """Explain one image.
 
     Args:
@@ -25,12 +25,14 @@ def explained(explainer: Explainer, square: Image, whole: Image, classes: Sequen
         whole: uint8 (h, w, 3), the same field in its own shape.
         classes: K class names.
         target: The class to explain.
+        model: The `content_hash` of the model.
     """
     heatmap = explainer.explain(square, target)
     about, seen = heatmap.about, show(whole, heatmap, SIDE)
     height, width = seen.image.shape[:2]
     heat, largest = painted(heatmap, (width, height))
     return ExplainAnswer(
+        model=model,
         target=classes[target],
         method=heatmap.method,
         title=about.title,

@@ -76,7 +76,7 @@ class Service(Desk):
             asked = [self._ask(one) for one in some]
             judged = await asyncio.gather(*asked)
             answers += [self._told(one, answer) for one, answer in zip(some, judged, strict=True)]
-        return PredictAnswer.model_construct(answers=answers)
+        return PredictAnswer.model_construct(model=self.model.content_hash, answers=answers)
 
     async def explain(self, data: bytes, part: str, target: str) -> ExplainAnswer:
         """Make the heatmap of one image.
@@ -92,7 +92,7 @@ class Service(Desk):
         try:
             upload, whole = await self._decode(lambda: self._one(data, part))
             number = self.classes.index(target) if target else int((await self._ask(upload)).probabilities.argmax())
-            task = partial(explained, self.explainer, upload.square, whole, self.classes, number)
+            task = partial(explained, self.explainer, upload.square, whole, self.classes, number, self.model.content_hash)
             return await asyncio.get_running_loop().run_in_executor(self._explaining, task)
         finally:
             self._heatmaps -= 1
@@ -110,7 +110,7 @@ class Service(Desk):
         answer = (await self._ask(upload)).answer
         near = await self.work(lambda: cases.nearest(answer.embeddings, k, upload.id))
         found = [SimilarCase(id=c.id, label=c.label, distance=c.distance, thumbnail=self._thumbnail(c.id, c.uri)) for c in near]
-        return SimilarAnswer(cases=found)
+        return SimilarAnswer(model=self.model.content_hash, cases=found)
 
     def close(self) -> None:
         """End its threads."""

@@ -128,6 +128,12 @@ def test_the_model_is_told_with_everything_the_page_needs(shared: SimpleNamespac
     assert str(folder.parent) not in json.dumps(told)
 
 
+def test_every_answer_says_which_model_gave_it(shared: SimpleNamespace) -> None:
+    model = shared.client.get("/api/model").json()["content_hash"]
+    assert len(model) == 64
+    assert [post(shared, jpeg(7), route).json()["model"] for route in ("predict", "explain", "similar")] == [model] * 3
+
+
 def test_a_heatmap_lies_over_its_image_in_the_same_size(shared: SimpleNamespace) -> None:
     data = jpeg(7, 60, 90)
     told = post(shared, data, "explain", target="light").json()

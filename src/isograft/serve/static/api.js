@@ -42,6 +42,8 @@ export const connection = new EventTarget();
 let gone = false;
 /** Why the page must be loaded again, if it must. */
 let ended = '';
+/** @type {string | null} the content hash of the model that this page was built for */
+let built = null;
 /** @type {(() => void)[]} */
 let waiting = [];
 /** @type {{promise: Promise<void>, given: () => void} | null} */
@@ -130,17 +132,29 @@ export async function json(path, options = {}) {
 }
 
 /**
+ * From now on, answers of any other model end the page: one table must not mix two.
+ * @param {string} hash the content hash of the model
+ */
+export function expectModel(hash) {
+  built = hash;
+}
+
+/**
  * Send a file with fields.
  * @param {string} path
  * @param {File} file
  * @param {Record<string, string>} fields
  * @param {AbortSignal} signal
+ * @returns {Promise<any>} what the model of this page answers
+ * @throws {Outdated} another model answered
  */
-export function send(path, file, fields, signal) {
+export async function send(path, file, fields, signal) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
   body.append('file', file, file.name.split('/').pop() || 'image');
-  return json(path, { method: 'POST', body, signal });
+  const told = await json(path, { method: 'POST', body, signal });
+  if (built !== null && told.model !== built) throw outdated('the server has another model now; load this page again');
+  return told;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The page as a whole: the model it is about, its tabs, and what to do when the server is gone or asks for a token. */
 
 import { buildAbout } from './about.js';
-import { Refused, connection, json, patiently, takeToken } from './api.js';
+import { Refused, connection, expectModel, json, patiently, takeToken } from './api.js';
 import { el, fill } from './dom.js';
 import { startConnection } from './connection.js';
 import { buildLabel } from './label.js';
@@ -105,6 +105,7 @@ async function start() {
   takeToken();
   try {
     const model = /** @type {Model} */ (await patiently(() => json('api/model'), new AbortController().signal));
+    expectModel(model.content_hash);
     name.textContent = model.name;
     fill(footer, `Isograft ${model.version}. Images go to the server that this page came from and nowhere else; it keeps none of them.`);
     showTabs(model);

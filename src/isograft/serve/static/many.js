@@ -1,5 +1,6 @@
 /** Many images: a few at a time, a table that can be sorted, and the table that `isograft predict` would write. */
 
+import { Outdated } from './api.js';
 import { answerTable } from './table.js';
 import { looksLikeFormula, rowsOf, toCsv } from './csv.js';
 import { button, download, el, fill } from './dom.js';
@@ -69,7 +70,12 @@ export function buildMany(model, open) {
   const run = async () => {
     const mine = (running = new AbortController());
     draw();
-    await askAll(items, mine.signal, (file) => tooLarge(file, model), changed);
+    try {
+      await askAll(items, mine.signal, (file) => tooLarge(file, model), changed);
+    } catch (error) {
+      if (!(error instanceof Outdated)) throw error;
+      mine.abort();
+    }
     if (running === mine) running = null;
     draw();
     const waiting = items.some((item) => item.state === 'waiting');

@@ -1,6 +1,6 @@
 /** Asking about many files: a few at a time, patient with a busy server and with one that is gone. */
 
-import { Gone, Refused, pause, send, there, waitFor } from './api.js';
+import { Gone, Outdated, Refused, pause, send, there, waitFor } from './api.js';
 
 const AT_ONCE = 4;
 
@@ -16,6 +16,7 @@ const AT_ONCE = 4;
  * @param {(file: File) => string} refuses why a file need not be sent, or ''
  * @param {() => void} changed is called after every change
  * @returns {Promise<void>} when nothing waits or it was stopped
+ * @throws {Outdated} the server has another model now; what was not answered waits
  */
 export async function askAll(items, signal, refuses, changed) {
   const turn = { next: 0, until: 0 };
@@ -51,6 +52,10 @@ async function askOne(item, signal, refuses, turn) {
       return finish(item, told.answers, 'ok', '');
     } catch (error) {
       if (signal.aborted) break;
+      if (error instanceof Outdated) {
+        item.state = 'waiting';
+        throw error;
+      }
       if (error instanceof Gone) await readableAndThere(item, signal);
       else if (error instanceof Refused && error.status === 429) turn.until = Date.now() + 1000 * waitFor(error, tried);
       else if (error instanceof Refused) return finish(item, [], error.kind, error.reason);
