@@ -64,6 +64,7 @@ class Labeling:
         self._lock = threading.Lock()
         self._held = _only_one(out)
         try:
+            self._stamp = _stamp(out)
             self._frame = self._continued()
         except BaseException:
             self.close()
@@ -128,6 +129,7 @@ class Labeling:
         if label is not None and label not in self.classes:
             raise Problem(422, f"there is no class of that name; there are {', '.join(self.classes)}")
         with self._lock:
+            self._catch_up()
             changed = self._changed(row, label)
             self._check_twins(row, changed)
             try:
@@ -135,8 +137,24 @@ class Labeling:
                 sync(self.out.absolute().parent)
             except (IsograftError, OSError) as error:
                 raise Problem(500, f"the label could not be written and is not kept: {_reason(error)}") from None
-            self._frame = changed
+            self._frame, self._stamp = changed, _stamp(self.out)
             return LabelProgress(done=self._done(changed), total=len(self._places))
+
+    def _catch_up(self) -> None:
+        """Take over what another program has written into the manifest meanwhile: every label given here was on the disk before.
+
+        Raises:
+            Problem: It is no manifest any more.
+        """
+        stamp = _stamp(self.out)
+        if stamp in (None, self._stamp):
+            return
+        try:
+            self._frame, self._stamp = self._continued(), stamp
+        except IsograftError:
+            raise Problem(
+                409, f"another program has changed {self.out.name}, and it can no longer be read; restore it, or move it"
+            ) from None
 
     def _changed(self, row: int, label: str | None) -> pl.DataFrame:
         """The manifest with another label; a usable row that it has keeps all else that it says."""
@@ -193,6 +211,15 @@ def _digest(places: list[Address], out: Path, classes: list[str]) -> str:
     """What tells this labeling from any other: 16 hexadecimal digits of the images in their order, the manifest and the classes."""
     told = json.dumps([[absolute_uri(place) for place in places], os.path.abspath(out), classes])
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Time and size of a file; None where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size
 
 
 def _absolute(place: Address) -> Address:

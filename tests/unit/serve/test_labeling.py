@@ -306,3 +306,17 @@ def test_every_label_that_was_confirmed_survives_kill_9(table: Path, out: Path, 
     labeling = opened()
     assert labeling.answer().done == len(labels(out))
     assert json.loads(labeling.answer().model_dump_json())["total"] == 6
+
+
+def test_what_another_program_writes_into_the_manifest_meanwhile_is_kept(opened: Any, out: Path) -> None:
+    labeling = opened()
+    labeling.put(0, "dark")
+    known = pl.read_parquet(out)
+    Manifest(known.with_columns(pl.lit("Dr. A").alias("reader")), out).write(out)
+    labeling.put(1, "light")
+    kept = Manifest.read(out).frame
+    assert labels(out) == {"0.png": "dark", "1.png": "light"} and kept["reader"].to_list() == ["Dr. A", None]
+    out.write_bytes(b"no manifest")
+    with pytest.raises(Problem, match="another program has changed labels.parquet"):
+        labeling.put(2, "dark")
+    assert out.read_bytes() == b"no manifest"

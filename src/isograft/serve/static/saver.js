@@ -86,7 +86,7 @@ export class Saver {
           if (this.#pending.get(row) === label) this.#pending.delete(row);
           this.#keep();
         }
-        this.#tell({ waiting: this.#pending.size, trouble, saved: null, refused: final ? { row, label } : null });
+        this.#tell({ waiting: this.#pending.size, trouble, saved: null, refused: final && !this.#pending.has(row) ? { row, label } : null }); // a newer label waits for its own answer
         if (error instanceof Outdated) break;
         if (final) continue;
         if (error instanceof Gone) await there();
