@@ -317,6 +317,6 @@ def test_what_another_program_writes_into_the_manifest_meanwhile_is_kept(opened:
     kept = Manifest.read(out).frame
     assert labels(out) == {"0.png": "dark", "1.png": "light"} and kept["reader"].to_list() == ["Dr. A", None]
     out.write_bytes(b"no manifest")
-    with pytest.raises(Problem, match="another program has changed labels.parquet"):
+    with pytest.raises(Problem, match=r"another program has changed labels\.parquet"):
         labeling.put(2, "dark")
     assert out.read_bytes() == b"no manifest"

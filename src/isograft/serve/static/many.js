@@ -89,15 +89,20 @@ export function buildMany(model, open) {
   /** @param {File[]} files @param {boolean} folder */
   const take = (files, folder) => {
     const { wanted, others } = folder ? imagesAmong(files) : { wanted: files, others: 0 };
-    const taken = new Set(items.map((item) => item.uri));
-    const fresh = wanted.filter((file) => !taken.has(placeOf(file)));
-    for (const file of fresh) items.push({ file, uri: placeOf(file), state: 'waiting', answers: [], status: '', reason: '' });
+    const taken = new Map(items.map((item) => [item.uri, item.file]));
+    const fresh = wanted.filter((file) => {
+      const uri = freeName(placeOf(file), file, taken);
+      if (uri === null) return false;
+      taken.set(uri, file);
+      items.push({ file, uri, state: 'waiting', answers: [], status: '', reason: '' });
+      return true;
+    });
     const again = wanted.length - fresh.length;
     const odd = fresh.map(placeOf).filter(looksLikeFormula);
     fill(
       notes,
       others > 0 && el('p', { className: 'hint' }, `${counted(others, 'file')} of the folder ${others === 1 ? 'is' : 'are'} not images by their names and ${others === 1 ? 'is' : 'are'} passed over.`),
-      again > 0 && el('p', { className: 'hint' }, `${counted(again, 'file')} of the same name ${again === 1 ? 'is' : 'are'} in the list already and ${again === 1 ? 'was' : 'were'} not added again.`),
+      again > 0 && el('p', { className: 'hint' }, `${counted(again, 'file')} ${again === 1 ? 'is' : 'are'} in the list already and ${again === 1 ? 'was' : 'were'} not added again.`),
       odd.length > 0 && el('p', { className: 'hint' }, `${counted(odd.length, 'name')} (such as ${odd[0]}) could be taken for a formula by a spreadsheet; the CSV writes ./ before ${odd.length === 1 ? 'it' : 'them'}, which names the same file.`),
     );
     draw();
@@ -141,4 +146,19 @@ function inSummary(rows, open) {
     `${counted(bad, 'file')} without an answer`,
     open > 0 && `${open.toLocaleString('en')} still to ask`,
   ].filter(Boolean).join(' · ');
+}
+
+/**
+ * A name for a file that no other file in the list has: its own, or with a number behind it; null for one that is in the list already.
+ * @param {string} name
+ * @param {File} file
+ * @param {Map<string, File>} taken
+ */
+function freeName(name, file, taken) {
+  for (let number = 1; ; number += 1) {
+    const tried = number === 1 ? name : `${name} (${number})`;
+    const other = taken.get(tried);
+    if (other === undefined) return tried;
+    if (other.size === file.size && other.lastModified === file.lastModified) return null;
+  }
 }
