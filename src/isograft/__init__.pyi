@@ -404,7 +404,7 @@ def serve(
         model: The model folder.
         host: Address to listen on; anything but this machine itself asks clients for a token.
         port: Port to listen on; 0 takes a free one.
-        token_file: File with the token that clients must send [default: a new one when others can reach --host].
+        token_file: File with the token that clients must send [default: a new one if others can reach --host or images are shown].
         engine: What computes, as predict --engine has it; onnxruntime answers more clients at a time.
         max_megabytes: Largest upload.
         max_megapixels: Largest image, by its header, before it is decoded.

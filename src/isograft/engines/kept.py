@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from isograft.model import Model
 
 _PACKAGES = ("isograft", "torch", "timm", "numpy", "onnx", "onnxscript", "onnxruntime")
+
+
+MOST_GRAPHS = 8
+"""Networks that are kept, each with a copy of its weights: the newest."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class Kept:
     def keep_graph(self, graph: bytes) -> None:
         """Keep an ONNX graph behind its hash."""
         self._write(f"{self.key}.onnx", hashlib.sha256(graph).digest() + graph)
+        with suppress(OSError):  # another process may tidy up, too
+            graphs = sorted(self.folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime, reverse=True)
+            for old in graphs[MOST_GRAPHS:]:
+                old.unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
         try:

@@ -8,6 +8,7 @@ import torch
 
 from isograft.batching import batch_size
 from isograft.engines.engine import Engine, Images, Outputs
+from isograft.errors import IsograftError
 from isograft.extras import needed
 
 
@@ -33,7 +34,11 @@ class OnnxEngine(Engine):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own classes, and RuntimeError
+            reason = str(error).strip().splitlines()[0]
+            raise IsograftError(f"ONNX Runtime cannot load the network: {reason}; use --engine torch, or another version of it") from error
         super().__init__(side, batch or batch_size(side, parameters, "cpu"), workers or torch.get_num_threads())
 
     def _compute(self, batch: Images) -> Outputs:

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from isograft.data.readers import ReadError
-from isograft.errors import Unreachable
+from isograft.errors import IsograftError, Unreachable
 from isograft.serve.answers import Detail, Label, LabelingAnswer, LabelProgress
 from isograft.serve.desk import Desk
 from isograft.serve.labeling import Labeling
@@ -43,6 +43,8 @@ def add_labeling(app: FastAPI, service: Desk, labeling: Labeling) -> None:
             png = await service.work(lambda: labeling.png(row))
         except (ReadError, Unreachable) as error:
             raise _unreadable(error) from None
+        except IsograftError as error:
+            raise Problem(415, str(error)) from None
         return Response(png, media_type="image/png")
 
     schema = {"content": {"application/json": {"schema": Label.model_json_schema()}}, "required": True}
@@ -62,6 +64,8 @@ def add_labeling(app: FastAPI, service: Desk, labeling: Labeling) -> None:
             return await service.work(lambda: labeling.put(row, given.label))
         except (ReadError, Unreachable) as error:
             raise _unreadable(error) from None
+        except IsograftError as error:
+            raise Problem(415, str(error)) from None
 
 
 def _unreadable(error: ReadError | Unreachable) -> Problem:

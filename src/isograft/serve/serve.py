@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import stat
 
 from isograft import console
+from isograft.data.places import THUMBNAILS_FILE
 from isograft.errors import IsograftError
 from isograft.extras import needed
 from isograft.passport import PASSPORT_FILE, read_passport
@@ -66,10 +68,14 @@ def _check_model(settings: ServeSettings) -> None:
 
 
 def _token(settings: ServeSettings) -> str:
-    """What clients must send: from the file, or a new one where others can reach the server; empty where none is asked for."""
+    """What clients must send: from the file, or a new one; empty where nobody else can reach the server, and it shows no image of its own.
+
+    Whoever has an account on this machine can reach it, too: images to label and pictures of cases are not for all of them.
+    """
     path = settings.token_file
     if path is None:
-        return "" if settings.local else secrets.token_urlsafe(24)
+        shows = settings.label is not None or (settings.model / THUMBNAILS_FILE).is_file()
+        return secrets.token_urlsafe(24) if shows or not settings.local else ""
     try:
         token = path.read_text(encoding="utf-8").strip()
         shared = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
@@ -80,7 +86,7 @@ def _token(settings: ServeSettings) -> str:
             f"--token-file {path} must hold one word of at least {_SHORTEST_TOKEN} letters, digits and signs; write a new one with: "
             "python -c 'import secrets; print(secrets.token_urlsafe(24))'"
         )
-    if shared:
+    if shared and os.name != "nt":
         console.warn(f"others on this machine can read {path}; take their right to it with: chmod 600 {path}")
     return token
 

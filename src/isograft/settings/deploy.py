@@ -44,7 +44,8 @@ class ServeSettings(Settings):
     host: str = Field("127.0.0.1", description="Address to listen on; anything but this machine itself asks clients for a token.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     token_file: Path | None = Field(
-        None, description="File with the token that clients must send [default: a new one when others can reach --host]."
+        None,
+        description="File with the token that clients must send [default: a new one if others can reach --host or images are shown].",
     )
     engine: Literal["torch", "onnxruntime"] = Field(
         "torch", description="What computes, as predict --engine has it; onnxruntime answers more clients at a time."

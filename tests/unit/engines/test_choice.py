@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,3 +126,19 @@ def test_another_machine_or_other_software_measures_anew(model: Any, monkeypatch
     (here.folder / f"{here.key}.json").write_text("{")
     monkeypatch.undo()
     assert here.record is None
+
+
+def test_only_the_newest_networks_are_kept(tmp_path: Path) -> None:
+    for number in range(kept.MOST_GRAPHS + 3):
+        kept.Kept(tmp_path, f"{number:02}").keep_graph(b"graph")
+        os.utime(tmp_path / f"{number:02}.onnx", (number, number))
+    kept.Kept(tmp_path, "last").keep_graph(b"graph")
+    assert len(list(tmp_path.glob("*.onnx"))) == kept.MOST_GRAPHS and kept.Kept(tmp_path, "last").graph() == b"graph"
+    assert kept.Kept(tmp_path, "00").graph() is None
+
+
+def test_a_network_that_onnx_runtime_cannot_load_is_one_sentence() -> None:
+    from isograft.engines.onnx_engine import OnnxEngine
+
+    with pytest.raises(IsograftError, match="cannot load the network"):
+        OnnxEngine(b"no graph", 32, 1000)

@@ -66,6 +66,8 @@ def test_a_token_file_that_others_can_read_is_warned_of(tmp_path: Path, folder: 
 
 def test_only_a_server_that_others_reach_makes_a_token_of_its_own(folder: Path) -> None:
     assert module._token(told(model=folder)) == module._token(told(model=folder, host="::1")) == ""
+    shown = told(model=folder, label=folder / "next.csv", labels_out=folder / "labels.parquet")
+    assert len(module._token(shown)) >= 32  # images to label are not for every account of this machine
     first, second = (module._token(told(model=folder, host="0.0.0.0")) for _ in range(2))
     assert len(first) >= 32 and first != second
 
