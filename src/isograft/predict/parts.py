@@ -185,7 +185,7 @@ def parts_beside(out: Path, resume: bool) -> Iterator[Parts]:
         with suppress(OSError):  # while it is held, so that nobody holds a lock whose file is gone; Windows keeps the file
             (path / ".lock").unlink(missing_ok=True)
         lock.release()
-        if not (path / _ASKED).is_file() or (parts is not None and not parts.rows):
+        if not (path / _ASKED).is_file() or (not resume and parts is not None and not parts.rows):
             _remove_if_bare(path)
 
 

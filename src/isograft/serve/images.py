@@ -78,6 +78,9 @@ def uploads(data: bytes, preprocess: Preprocess, max_pixels: int) -> Iterator[Up
 
 
 def _decoded(data: bytes, max_pixels: int) -> Iterator[tuple[str, Pixels]]:
+    if data[128:132] == b"DICM":  # first, as its first 128 bytes may be those of another format
+        yield from decode_dicom(data, max_pixels, MOST_FRAMES, ALL_FRAMES * max_pixels)
+        return
     try:
         header = sniff(data)
     except HeaderError:

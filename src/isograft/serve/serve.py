@@ -40,7 +40,8 @@ def serve(settings: ServeSettings) -> None:
         model = Model.load(settings.model)
         labeling = None
         if settings.label is not None and settings.labels_out is not None:
-            labeling = Labeling(settings.label, settings.labels_out, list(settings.label_class or model.classes or ()))
+            # Sorted, as those of a classifier are: a key means the same class in every round.
+            labeling = Labeling(settings.label, settings.labels_out, sorted(settings.label_class or model.classes or ()))
         bounds = Bounds(settings.max_megabytes, settings.max_megapixels)
         service = Service(model, bounds, labeling, settings.engine) if model.classes else Desk(model, bounds, labeling)
         try:

@@ -310,3 +310,11 @@ def test_with_onnx_runtime_it_answers_with_the_bits_of_predict_with_onnx_runtime
         answer = client.post("/api/predict", files={"file": ("a.jpg", jpeg(4))}).json()["answers"][0]
     service.close()
     assert answer["probabilities"] == {name: row[f"p_{name}"] for name in CLASSES}
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_a_dicom_file_that_begins_like_a_tiff_is_answered(shared: SimpleNamespace, name: str) -> None:
+    folder = Path(pytest.importorskip("pydicom.data").__file__).parent / "test_files"
+    data = (folder / name).read_bytes()
+    assert data[:2] == b"II" and data[128:132] == b"DICM"
+    assert post(shared, data).status_code == 200
