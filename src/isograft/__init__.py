@@ -17,8 +17,6 @@ from isograft.verbs import VERBS
 
 _LAZY = {"Manifest": "isograft.data.manifest", "Model": "isograft.model"}
 
-globals().update({name: verb.function() for name, verb in VERBS.items()})
-
 __all__ = ["IsograftError", "LeakageError", "Manifest", "Model", "RunInterrupted", "__version__", *VERBS]
 
 
@@ -35,12 +33,12 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _LAZY or name in VERBS:
+        value = VERBS[name].function() if name in VERBS else getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'isograft' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *VERBS})

@@ -5,11 +5,10 @@ Everything here is derived from the settings classes; no text about an option is
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,6 +17,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from isograft.settings import NEW_FILE, POSITIONAL, Settings, flag, parse_duration
+from isograft.spelling import near
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -105,18 +105,6 @@ def sentence(error: ValidationError, settings: type[Settings], spell: Callable[[
         name = str(detail["loc"][0]) if detail["loc"] else ""
         found.setdefault(name, _complaint(name, detail, settings, spell))
     return "; ".join(found.values())
-
-
-def near(word: str, words: list[str]) -> str:
-    """`; did you mean X?` when one of `words` is close to `word`, else nothing."""
-    match = difflib.get_close_matches(word, words, 1, 0.6)
-    return f"; did you mean {match[0]}?" if match else ""
-
-
-def near_or_all(word: str, words: Iterable[str]) -> str:
-    """`; did you mean X?` when one of `words` is close to `word`, else `; there are X, Y`, or nothing when there are none."""
-    known = list(words)
-    return near(word, known) or (f"; there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else "")
 
 
 def _complaint(name: str, detail: ErrorDetails, settings: type[Settings], spell: Callable[[str], str]) -> str:

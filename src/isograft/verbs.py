@@ -1,4 +1,8 @@
-"""The verbs: each one is a name, a settings class, and the function that does the work, imported only when called."""
+"""The verbs: each one is a name, a settings class, and the function that does the work.
+
+This table is what a mistyped command and the list of commands need, so it imports neither pydantic nor any implementation: the options of a
+verb are imported when they are asked for, and its implementation when it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_origin
 
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-
-from isograft import settings as s
 from isograft.errors import IsograftError
-from isograft.options import ordered_fields, positional, python_type, repeatable, sentence
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from isograft.settings import Settings
 
 
 class SourceText(str):
@@ -29,30 +33,31 @@ class Verb:
     """One verb of the command line and of the Python interface.
 
     Attributes:
-        name: What the user types.
-        settings: The class that defines its options.
+        name: What the user types; the options of `predict` are `isograft.settings.PredictSettings`.
+        summary: What it does, in one sentence.
         target: Where its implementation lives, as `module:function`; a function of one settings object.
         returns: The type the implementation returns, as `module:name`.
         about: What it returns, in words.
     """
 
     name: str
-    settings: type[s.Settings]
+    summary: str
     target: str
     returns: str
     about: str
 
     @property
-    def summary(self) -> str:
-        """What the verb does, in one sentence."""
-        return inspect.getdoc(self.settings) or self.name
+    def settings(self) -> type[Settings]:
+        """The class that defines its options."""
+        found: type[Settings] = getattr(importlib.import_module("isograft.settings"), f"{self.name.capitalize()}Settings")
+        return found
 
     @property
     def returned_name(self) -> str:
         """The name of the returned type, without its module."""
         return self.returns.rpartition(":")[2]
 
-    def build(self, values: dict[str, Any], spell: Callable[[str], str] = str) -> s.Settings:
+    def build(self, values: dict[str, Any], spell: Callable[[str], str] = str) -> Settings:
         """Make the settings object from what the user gave.
 
         Args:
@@ -62,13 +67,17 @@ class Verb:
         Raises:
             IsograftError: An option is unknown, missing or out of its bounds.
         """
+        from pydantic import ValidationError
+
+        from isograft.options import sentence
+
         fields = self.settings.model_fields
         try:
             return self.settings(**{name: _plain(value, fields.get(name)) for name, value in values.items()})
         except ValidationError as error:
             raise IsograftError(f"{self.name}: {sentence(error, self.settings, spell)}") from None
 
-    def run(self, settings: s.Settings) -> Any:
+    def run(self, settings: Settings) -> Any:
         """Import the implementation and run it."""
         module, _, function = self.target.partition(":")
         return getattr(importlib.import_module(module), function)(settings)
@@ -96,6 +105,8 @@ class Verb:
 
     def signature(self) -> inspect.Signature:
         """The Python signature: positional options first, the others by name."""
+        from isograft.options import ordered_fields, positional, python_type
+
         parameters = []
         for name, field in ordered_fields(self.settings):
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional(field) else inspect.Parameter.KEYWORD_ONLY
@@ -105,6 +116,8 @@ class Verb:
 
     def documentation(self) -> str:
         """The docstring of the Python function (Google style)."""
+        from isograft.options import ordered_fields
+
         lines = [self.summary, "", "Args:"]
         lines += [f"    {name}: {field.description}" for name, field in ordered_fields(self.settings)]
         lines += ["", "Returns:", f"    {self.about}", "", "Raises:"]
@@ -122,7 +135,7 @@ def _plain(value: Any, field: FieldInfo | None) -> Any:
         if value.path is None:
             raise IsograftError("this manifest is only in memory; write it first with manifest.write('name.parquet')")
         value = str(value.path)
-    if field is not None and repeatable(field):
+    if field is not None and get_origin(field.annotation) is tuple:
         if isinstance(value, str):
             return (value,)
         if isinstance(value, list | tuple):
@@ -133,34 +146,100 @@ def _plain(value: Any, field: FieldInfo | None) -> Any:
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("ingest", s.IngestSettings, "isograft.data.ingest:ingest", "isograft.data.manifest:Manifest", "The manifest written."),
-        Verb("audit", s.AuditSettings, "isograft.audit.audit:audit", "builtins:dict[str, Any]", "The findings, as in audit.json."),
-        Verb("pretrain", s.PretrainSettings, "isograft.train.pretrain:pretrain", "isograft.model:Model", "The model written."),
-        Verb("finetune", s.FinetuneSettings, "isograft.train.finetune:finetune", "isograft.model:Model", "The classifier written."),
+        Verb(
+            "ingest",
+            "Decode every image once and write a manifest: one row per image, good or bad.",
+            "isograft.data.ingest:ingest",
+            "isograft.data.manifest:Manifest",
+            "The manifest written.",
+        ),
+        Verb(
+            "audit",
+            "Look at images before training: broken files, copies, leaks between data sets or into a model, shortcuts.",
+            "isograft.audit.audit:audit",
+            "builtins:dict[str, Any]",
+            "The findings, as in audit.json.",
+        ),
+        Verb(
+            "pretrain",
+            "Train a network on unlabeled images of your own domain.",
+            "isograft.train.pretrain:pretrain",
+            "isograft.model:Model",
+            "The model written.",
+        ),
+        Verb(
+            "finetune",
+            "Train a classifier on few labeled images, from any start.",
+            "isograft.train.finetune:finetune",
+            "isograft.model:Model",
+            "The classifier written.",
+        ),
         Verb(
             "evaluate",
-            s.EvaluateSettings,
+            "Score a classifier on images it has never seen, or refuse.",
             "isograft.evaluation.evaluate:evaluate",
             "builtins:dict[str, Any]",
             "The metrics, as in metrics.json.",
         ),
-        Verb("predict", s.PredictSettings, "isograft.predict.predict:predict", "polars:DataFrame", "The table written: one row per input."),
-        Verb("explain", s.ExplainSettings, "isograft.explain.explain:explain", "polars:DataFrame", "The table written: one row per input."),
-        Verb("export", s.ExportSettings, "isograft.export.export:export", "builtins:dict[str, Any]", "The comparison with predict."),
-        Verb("serve", s.ServeSettings, "isograft.serve.serve:serve", "builtins:None", "Nothing; it runs until it is stopped."),
-        Verb("suggest", s.SuggestSettings, "isograft.suggest.suggest:suggest", "polars:DataFrame", "The table written, best first."),
-        Verb("study", s.StudySettings, "isograft.study.study:study", "builtins:dict[str, Any]", "The summary, as in summary.json."),
+        Verb(
+            "predict",
+            "Classify images: one row per input, whatever its state.",
+            "isograft.predict.predict:predict",
+            "polars:DataFrame",
+            "The table written: one row per input.",
+        ),
+        Verb(
+            "explain",
+            "Show where in an image a classifier finds what speaks for a class, and which training images look alike to it.",
+            "isograft.explain.explain:explain",
+            "polars:DataFrame",
+            "The table written: one row per input.",
+        ),
+        Verb(
+            "export",
+            "Write a model in a form that other programs load, and prove on real images that its answers are the same.",
+            "isograft.export.export:export",
+            "builtins:dict[str, Any]",
+            "The comparison with predict.",
+        ),
+        Verb(
+            "serve",
+            "Answer in the browser and over HTTP: a local web app for one classifier, for research use only.",
+            "isograft.serve.serve:serve",
+            "builtins:None",
+            "Nothing; it runs until it is stopped.",
+        ),
+        Verb(
+            "suggest",
+            "Choose which unlabeled images are worth labeling next.",
+            "isograft.suggest.suggest:suggest",
+            "polars:DataFrame",
+            "The table written, best first.",
+        ),
+        Verb(
+            "study",
+            "Compare starts, pools and chains on your tasks, over label budgets and splits, with a verdict.",
+            "isograft.study.study:study",
+            "builtins:dict[str, Any]",
+            "The summary, as in summary.json.",
+        ),
         Verb(
             "fetch",
-            s.FetchSettings,
+            "Fetch a public pool of images by name; its licence is shown and agreed to first.",
             "isograft.fetch.fetch:fetch",
             "isograft.data.manifest:Manifest | None",
             "The manifest written, or None for the list.",
         ),
-        Verb("show", s.ShowSettings, "isograft.show:show", "builtins:str", "The text printed."),
+        Verb(
+            "show",
+            "Print a model's lineage, its plan with reasons, and its figures.",
+            "isograft.show:show",
+            "builtins:str",
+            "The text printed.",
+        ),
         Verb(
             "demo",
-            s.DemoSettings,
+            "Run the whole story on built-in synthetic images: minutes on two cores, no network.",
             "isograft.demo:demo",
             "polars:DataFrame",
             "One row per start: pretrained and scratch, with test figures.",

@@ -5,6 +5,7 @@ import pytest
 
 from isograft import cli
 from isograft.errors import IsograftError, LeakageError, RunInterrupted
+from isograft.options import spelled
 from isograft.verbs import VERBS
 
 
@@ -24,7 +25,7 @@ def stub_verb(monkeypatch, name, effect):
             return effect(settings)
 
     verb = VERBS[name]
-    monkeypatch.setitem(VERBS, name, Stub(verb.name, verb.settings, verb.target, verb.returns, verb.about))
+    monkeypatch.setitem(VERBS, name, Stub(verb.name, verb.summary, verb.target, verb.returns, verb.about))
 
 
 def raiser(error):
@@ -38,7 +39,10 @@ def raiser(error):
     ("line", "part"),
     [
         ("pretrain x --out y --epoch 3", "Did you mean --epochs?"),
-        ("pretrian x", 'Did you mean "pretrain"?'),
+        ("pretrian x", "there is no command 'pretrian'; did you mean pretrain? (see isograft --help)"),
+        ("zzz", "there is no command 'zzz'; there are ingest, audit, pretrain,"),
+        ("--verson", "there is no option '--verson'; did you mean --version?"),
+        ("--out y pretrain x", "there is no option '--out'; there are --help, --version"),
         ("pretrain x", "--out requires an argument"),
         ("pretrain --out y", "DATA requires an argument"),
         ("pretrain x --out y --method simcl", 'Did you mean "simclr"?'),
@@ -138,7 +142,7 @@ def test_every_verb_and_option_is_in_the_help(capsys):
     assert all(f" {name} " in out for name in VERBS)
     for verb in VERBS.values():
         _, out, _ = answer(f"{verb.name} --help", capsys)
-        assert all(cli.spelled(verb.settings, name) in out for name in verb.settings.model_fields)
+        assert all(spelled(verb.settings, name) in out for name in verb.settings.model_fields)
 
 
 def test_version_is_printed(capsys):

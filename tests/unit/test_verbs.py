@@ -1,5 +1,6 @@
 import ast
 import inspect
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,41 +12,90 @@ import isograft
 from isograft.errors import IsograftError
 from isograft.verbs import VERBS, Verb
 
-HEAVY = ("torch", "timm", "sklearn", "lightning", "pytorch_lightning", "polars", "cv2", "matplotlib", "scipy", "pyarrow")
+HEAVY = (
+    "torch", "torchvision", "timm", "sklearn", "lightning", "pytorch_lightning", "numpy", "polars", "pandas", "cv2", "PIL", "matplotlib",
+    "scipy", "pyarrow", "safetensors", "ray", "onnx", "onnxruntime", "fastapi", "uvicorn",
+)  # fmt: skip
+READERS = ("pydantic", "cyclopts", "rich", "attrs")
+
+PROBE = """
+import contextlib, io, json, sys
+watched, lines = json.loads(sys.argv[1])
+from isograft.cli import main
+loaded, codes = {}, {}
+for line in lines:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            main(line.split())
+        except SystemExit as end:
+            codes[line] = end.code
+    loaded[line] = [name for name in watched if name in sys.modules]
+print(json.dumps([loaded, codes]))
+"""
+
+
+def after(watched, lines):
+    """What command lines, one after another in a fresh interpreter, have loaded of some modules after each line; and their exit codes."""
+    command = [sys.executable, "-c", PROBE, json.dumps([watched, lines])]
+    loaded, codes = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return loaded, codes
 
 
 def heavy_after(code: str) -> list[str]:
     """The heavy modules loaded after running code in a fresh interpreter."""
-    probe = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint('LOADED', *[m for m in {HEAVY} if m in sys.modules])"
+    probe = f"import sys\n{code}\nprint('LOADED', *[m for m in {HEAVY + READERS} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1].split()[1:]
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    assert heavy_after("import isograft; isograft.pretrain.__doc__") == []
+def test_importing_the_package_imports_nothing_that_takes_time():
+    assert heavy_after("import isograft; dir(isograft); isograft.LeakageError") == []
 
 
 def test_the_probe_for_heavy_imports_finds_one():
     assert "polars" in heavy_after("import isograft, polars")
+    loaded, _ = after(HEAVY, ["show no-such-folder"])
+    assert "torch" in loaded["show no-such-folder"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "--help",
-        "pretrain --help",
+def test_the_version_and_a_mistyped_command_do_not_even_load_what_reads_options():
+    loaded, codes = after(HEAVY + READERS, ["--version", "pretrian x --out y", "nothing", "--verson"])
+    assert not any(loaded.values()), loaded
+    assert codes == {"--version": 0, "pretrian x --out y": 2, "nothing": 2, "--verson": 2}
+
+
+def test_the_list_of_commands_needs_no_settings():
+    loaded, codes = after((*HEAVY, "pydantic"), ["--help", "-h"])
+    assert not any(loaded.values()), loaded
+    assert set(codes.values()) == {0}
+
+
+def test_help_and_wrong_options_of_every_verb_import_nothing_heavy():
+    helps = [f"{name} --help" for name in VERBS]
+    wrong = [f"{name} --no-such-option" for name in VERBS] + [f"{name} {'x ' * 9}--seed" for name in VERBS]
+    wrong += [
         "pretrain x --out y --epoch 3",
         "pretrain x --out y --seed -1",
         "finetune x --out y --init z --strategy probe --lr 1",
         "evaluate m --out y --labels z",
+        "predict m i --out t.txt",
         "explain m i --out y --method lime",
         "explain m i --out y --similar -1",
+        "export m --to onnx --out y.pt",
+        "serve m --port 70000",
+        "serve m --label l.csv",
+        "suggest m p --n 0 --out s.csv",
+        "suggest m p --n 3 --out s.parquet",
+        "ingest a --out m.parquet --threads 0",
+        "audit m.parquet --fail-on everything",
+        "demo --seed -1",
         "study s.yaml",
         "study --init s.yaml --out y",
-    ],
-)
-def test_help_and_wrong_options_import_nothing_heavy(line):
-    assert heavy_after(f"from isograft.cli import main; main({line.split()})") == []
+    ]
+    loaded, codes = after(HEAVY, helps + wrong)
+    assert not any(loaded.values()), {line: names for line, names in loaded.items() if names}
+    assert {line: codes[line] for line in helps} == dict.fromkeys(helps, 0)
+    assert {line: codes[line] for line in wrong} == dict.fromkeys(wrong, 2)
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
@@ -128,7 +178,7 @@ def test_positional_values_reach_their_places_and_surplus_ones_are_refused():
         def run(self, settings):
             seen.append(settings)
 
-    function = Recorder(**{name: getattr(VERBS["predict"], name) for name in ("name", "settings", "target", "returns", "about")}).function()
+    function = Recorder(**{name: getattr(VERBS["predict"], name) for name in ("name", "summary", "target", "returns", "about")}).function()
     function("model", "input", out="x.csv")
     assert (seen[0].model, seen[0].input) == (Path("model"), "input")
     with pytest.raises(IsograftError, match=r"takes 2 unnamed arguments \(model, input\) but got 3"):

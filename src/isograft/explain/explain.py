@@ -15,11 +15,11 @@ from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
 from isograft.inference import Answer, Picture, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
-from isograft.options import near
 from isograft.passport import PASSPORT_FILE, read_passport
 from isograft.predictions import further_columns, judged, table_bytes
 from isograft.run import require_free, whole_folder
 from isograft.settings import ExplainSettings
+from isograft.spelling import near
 
 if TYPE_CHECKING:
     from torch import nn

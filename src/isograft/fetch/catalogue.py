@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from isograft.errors import IsograftError
-from isograft.options import near_or_all
+from isograft.spelling import near_or_all
 
 ISIC_API = "https://api.isic-archive.com/api/v2"
 ISIC_THUMBNAIL = 256

@@ -28,7 +28,7 @@ class ContentSettings(Settings):
 
 
 class IngestSettings(ContentSettings):
-    """Decode every image once and write a manifest: one row per image, good or bad."""
+    """Options of `ingest`."""
 
     source: tuple[Place, ...] = Field(
         min_length=1,
@@ -66,7 +66,7 @@ class DataSettings(TableSettings):
 
 
 class AuditSettings(Settings):
-    """Look at images before training: broken files, copies, leaks between data sets or into a model, shortcuts."""
+    """Options of `audit`."""
 
     data: tuple[str, ...] = Field(
         min_length=1, description="Manifests, folders or CSVs; what they share is looked for too.", json_schema_extra=POSITIONAL
@@ -96,7 +96,7 @@ class AuditSettings(Settings):
 
 
 class FetchSettings(Settings):
-    """Fetch a public pool of images by name; its licence is shown and agreed to first."""
+    """Options of `fetch`."""
 
     name: str | None = Field(None, description="The pool, such as isic or dermamnist [default: list all].", json_schema_extra=POSITIONAL)
     out: Path | None = Field(None, description="The folder to write: images, metadata.csv, manifest.parquet and LICENCE.txt.")

@@ -17,7 +17,7 @@ SuggestStrategy = Literal["auto", "coverage", "uncertainty"]
 
 
 class ExportSettings(Settings):
-    """Write a model in a form that other programs load, and prove on real images that its answers are the same."""
+    """Options of `export`."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
     to: ExportFormat = Field(description="An ONNX file, one safetensors file, or a folder that timm.create_model loads.")
@@ -38,7 +38,7 @@ class ExportSettings(Settings):
 
 
 class ServeSettings(Settings):
-    """Answer in the browser and over HTTP: a local web app for one classifier, for research use only."""
+    """Options of `serve`."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
     host: str = Field("127.0.0.1", description="Address to listen on; anything but this machine itself asks clients for a token.")
@@ -81,7 +81,7 @@ class ServeSettings(Settings):
 
 
 class SuggestSettings(InputSettings):
-    """Choose which unlabeled images are worth labeling next."""
+    """Options of `suggest`."""
 
     n: int = Field(ge=1, description="How many images to choose.")
     out: Path = Field(description="The table to write (.csv), best first; isograft serve --label opens it.")

@@ -11,7 +11,7 @@ from isograft.settings.base import NEW_FILE, POSITIONAL, Settings, given_option
 
 
 class StudySettings(Settings):
-    """Compare starts, pools and chains on your tasks, over label budgets and splits, with a verdict."""
+    """Options of `study`."""
 
     study: Path | None = Field(None, description="The study file (YAML); --init writes a template.", json_schema_extra=POSITIONAL)
     out: Path | None = Field(None, description="The folder to write: results.parquet, report.html, and each job's output.")

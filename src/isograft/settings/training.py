@@ -55,7 +55,7 @@ class TrainingSettings(DataSettings):
 
 
 class PretrainSettings(TrainingSettings):
-    """Train a network on unlabeled images of your own domain."""
+    """Options of `pretrain`."""
 
     max_time: Duration | None = Field(None, description="Longest time the whole command may take, for example 30m.")
     method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
@@ -68,7 +68,7 @@ class PretrainSettings(TrainingSettings):
 
 
 class FinetuneSettings(TrainingSettings):
-    """Train a classifier on few labeled images, from any start."""
+    """Options of `finetune`."""
 
     val: str | None = Field(None, description="Labeled data for validation, in place of a split of DATA; columns and --where apply too.")
     strategy: StrategyName = Field("auto", description="Train the head only, everything, head first then everything, or as in the paper.")

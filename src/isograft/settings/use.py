@@ -12,7 +12,7 @@ from isograft.settings.data import ContentSettings, DataSettings
 
 
 class EvaluateSettings(DataSettings):
-    """Score a classifier on images it has never seen, or refuse."""
+    """Options of `evaluate`."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
     data: str | None = Field(None, description="Labeled data [default: the model's own held-out test split].", json_schema_extra=POSITIONAL)
@@ -70,7 +70,7 @@ EngineName = Literal["auto", "torch", "onnxruntime", "ray"]
 
 
 class PredictSettings(InputSettings):
-    """Classify images: one row per input, whatever its state."""
+    """Options of `predict`."""
 
     out: Path = Field(description="The table to write, ending in .csv or .parquet.")
     tta: bool = Field(False, description="Average over the turns and mirror images that leave an image's meaning unchanged.")
@@ -102,7 +102,7 @@ ExplanationName = Literal["auto", "grad-cam", "rollout", "occlusion", "integrate
 
 
 class ExplainSettings(InputSettings):
-    """Show where in an image a classifier finds what speaks for a class, and which training images look alike to it."""
+    """Options of `explain`."""
 
     out: Path = Field(description="The folder to write: explain.html, explain.csv, and a picture and an array per image.")
     method: ExplanationName = Field("auto", description="How the heatmap is made; auto chooses by the network, and says why.")
@@ -112,13 +112,13 @@ class ExplainSettings(InputSettings):
 
 
 class ShowSettings(Settings):
-    """Print a model's lineage, its plan with reasons, and its figures."""
+    """Options of `show`."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
 
 
 class DemoSettings(Settings):
-    """Run the whole story on built-in synthetic images: minutes on two cores, no network."""
+    """Options of `demo`."""
 
     out: Path = Field(Path("isograft-demo"), description="The folder to write.")
     seed: int = Field(0, ge=0, description="Seed of the synthetic images and of every run.")

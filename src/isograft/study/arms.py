@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from isograft.options import near
+from isograft.spelling import near
 from isograft.study.lines import Misplaced
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from isograft.options import expectation, near, near_or_all, ordered_fields
+from isograft.options import expectation, ordered_fields
 from isograft.settings import Settings
+from isograft.spelling import near, near_or_all
 from isograft.study.lines import Document, Misplaced, Place
 
 if TYPE_CHECKING:

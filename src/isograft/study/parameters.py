@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from isograft.errors import IsograftError
-from isograft.options import near_or_all
+from isograft.spelling import near_or_all
 from isograft.study.lines import Document, Place
 
 MERGED = ("parameters", "pretrain", "finetune")

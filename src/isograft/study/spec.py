@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from isograft.errors import IsograftError
-from isograft.options import near, near_or_all
 from isograft.settings import IDLE, Auto, MethodName, Settings, StrategyName, TableSettings
+from isograft.spelling import near, near_or_all
 from isograft.study.arms import STARTS, arms_of, is_baseline, parse_chain
 from isograft.study.complaints import complaints
 from isograft.study.lines import Document, Misplaced, read_document
