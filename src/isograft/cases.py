@@ -11,6 +11,7 @@ import polars as pl
 
 from isograft.data.places import CASE_EMBEDDINGS_FILE, CASES_FILE
 from isograft.errors import IsograftError
+from isograft.unpickling import nothing_unpickled
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Cases:
     embeddings: npt.NDArray[np.float32]
 
     @classmethod
+    @nothing_unpickled("the model folder")
     def load(cls, folder: Path) -> Cases | None:
         """Read the cases of a model folder; None where it has none, as an earlier version wrote it or they were left out.
 

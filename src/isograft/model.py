@@ -37,6 +37,7 @@ from isograft.passport import (
     sha256,
 )
 from isograft.run import write_atomic
+from isograft.unpickling import nothing_unpickled
 
 __all__ = ["BackboneRecord", "Model", "Passport"]
 
@@ -57,6 +58,7 @@ class Model:
         self.passport = passport
 
     @classmethod
+    @nothing_unpickled("the model folder")
     def load(cls, folder: Path | str) -> Model:
         """Open a model folder and check every file it lists; `SPARED_FILES` may be left out when a model is handed on.
 
@@ -130,6 +132,7 @@ class Model:
         """Class names in the order of the scores; None for a backbone."""
         return self.passport.classes
 
+    @nothing_unpickled("the model folder")
     def tensors(self) -> dict[str, Tensor]:
         """The weights on the CPU, named as in the state dict of `network()`."""
         return load_file(self.folder / WEIGHTS_FILE)

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isograft import console
 from isograft.errors import IsograftError
-from isograft.options import near, sentence
+from isograft.options import sentence
 from isograft.plan_values import check_value
 from isograft.settings import IDLE, Settings
+from isograft.spelling import near
 
 S = TypeVar("S", bound=Settings)
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from isograft.data.places import THUMBNAILS_FILE
 from isograft.errors import IsograftError
+from isograft.unpickling import nothing_unpickled
 
 SIDE = 160
 QUALITY = 85
@@ -29,6 +30,7 @@ class Thumbnails:
     pictures: dict[tuple[str, str], bytes]
 
     @classmethod
+    @nothing_unpickled("the model folder")
     def load(cls, folder: Path | str) -> Thumbnails | None:
         """Read the thumbnails of a model folder; None where it keeps none.
 

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import isograft
 from isograft.errors import IsograftError, RunInterrupted
@@ -80,6 +81,37 @@ def test_a_run_whose_images_changed_cannot_be_resumed(images: Path, tmp_path: Pa
     isograft.ingest(images / "b", out=pool)
     with pytest.raises(IsograftError, match="the data changed since the run"):
         isograft.pretrain(pool, out=tmp_path / "run", resume=True, **given)
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.proof),)
+
+
+def test_a_saved_state_that_would_run_code_is_refused_and_runs_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, proof = tmp_path / "run", tmp_path / "it ran"
+    given = {**PRETRAIN, "cache_dir": tmp_path / "cache", "out": out}
+    monkeypatch.setattr(PretrainModule, "training_step", _press_ctrl_c(PretrainModule.training_step, at_step=1))
+    with pytest.raises(RunInterrupted):
+        isograft.pretrain(images, **given)
+    monkeypatch.undo()
+    state = out / "checkpoints" / "last.ckpt"
+    sound = torch.load(state, weights_only=True)
+    torch.save({**sound, "callbacks": Payload(proof)}, state)
+    with pytest.raises(IsograftError, match=r"last\.ckpt is damaged or holds objects other than tensors.*start a new --out"):
+        isograft.pretrain(images, resume=True, **given)
+    assert not proof.exists()
+    torch.load(state, weights_only=False)
+    assert proof.exists(), "the payload of this test does not work"
+    torch.save(sound, state)
+    assert isograft.pretrain(images, resume=True, **given).passport.kind == "backbone"
 
 
 def test_ctrl_c_at_the_command_line_exits_with_130_and_says_how_to_go_on(images: Path, tmp_path: Path) -> None:

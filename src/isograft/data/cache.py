@@ -26,6 +26,7 @@ import numpy as np
 from isograft.console import warn
 from isograft.data.cache_build import GIGABYTE, SUFFIX, Entry, build_cache_file, bytes_needed
 from isograft.errors import IsograftError
+from isograft.unpickling import nothing_unpickled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,6 +126,7 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
             raise IsograftError(f"the image cache {path} {error} though just written; check the disk or change --cache-dir") from error
 
     @classmethod
+    @nothing_unpickled("the image cache")
     def _open(cls, path: Path, key: _CacheKey, slots: NDArray[np.int64]) -> ImageCache:
         """Open and verify size, key and index; pixels are verified as they are read."""
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from isograft.errors import IsograftError
+from isograft.unpickling import PickleRefused, nothing_unpickled
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -41,16 +42,29 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise IsograftError(f"{path} cannot be read as safetensors ({error}); get the file again") from error
+    return _find_tensors(read_torch(path, "save its state dict alone, best as .safetensors, or get the file again"), path)
+
+
+def read_torch(path: Path, remedy: str) -> Any:
+    """Read a file that torch.save wrote, on the CPU, without running any code in it.
+
+    Args:
+        path: The file.
+        remedy: What to do about a file that is refused, for the message.
+
+    Raises:
+        IsograftError: It is damaged, or has objects other than tensors, numbers and text in it.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with nothing_unpickled(str(path)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, PickleRefused) as error:
         raise IsograftError(
-            f"{path} is damaged or holds objects other than tensors, which could run code; save its state dict alone, best as .safetensors"
+            f"{path} is damaged or holds objects other than tensors, which could run code, so it was not opened; {remedy}"
         ) from error
     except Exception as error:  # a damaged file can make the unpickler stumble in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise IsograftError(f"{path} cannot be read as a torch file ({reason}); get the file again") from error
-    return _find_tensors(content, path)
+        raise IsograftError(f"{path} cannot be read as a torch file ({reason}); {remedy}") from error
 
 
 def strip_prefix(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from isograft.errors import IsograftError
 from isograft.networks.adapt import Account, adapt
 from isograft.networks.backbones import require_backbone
 from isograft.networks.files import load_tensors, strip_prefix
+from isograft.unpickling import nothing_unpickled
 
 if TYPE_CHECKING:
     from isograft.model import Model
@@ -116,7 +117,7 @@ def _from_hub(init: str, backbone: str, arguments: Mapping[str, Any]) -> InitWei
 def _through_timm(source: str, backbone: str, arguments: Mapping[str, Any], what: str, otherwise: str) -> InitWeights:
     """Weights that timm fetches, as the network's own state dict."""
     try:
-        with _cache_only_without_network():
+        with _cache_only_without_network(), nothing_unpickled(source):
             network = timm.create_model(source, pretrained=True, num_classes=0, **arguments)
     except Exception as error:  # no network, no such repository, no such file: every layer below has its own kind
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -8,13 +8,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from isograft.errors import RunInterrupted
+from isograft.errors import IsograftError, RunInterrupted
+from isograft.networks.files import read_torch
 from isograft.run import RunFolder
 from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
 from isograft.train.pace import Pace
@@ -107,6 +109,18 @@ class StraightToDisk(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write the state to a local path."""
         torch.save(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a state; nothing in it is run, whatever lies at the path.
+
+        Raises:
+            IsograftError: It is damaged, or no state of a training.
+        """
+        remedy = "copy the folder again from where the run was broken off, or start a new --out"
+        state = read_torch(Path(path), remedy)
+        if not isinstance(state, dict) or "pytorch-lightning_version" not in state:
+            raise IsograftError(f"{path} is no saved state of a training; {remedy}")
+        return state
 
 
 @contextmanager
