@@ -44,6 +44,9 @@ same names and arguments: `isograft pretrain pool.parquet --image-size 64 --out 
 | 130 | interrupted: the state is saved and `--resume` continues |
 
 `--traceback` after any command shows where in the code an error arose.
+
+Wherever a model folder or weights file is named, `PLACE@sha256:SEAL` is that one and no other, see
+[Security](../explanation/security.md#the-seal-of-a-model).
 """
 
 

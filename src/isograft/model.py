@@ -37,6 +37,7 @@ from isograft.passport import (
     sha256,
 )
 from isograft.run import write_atomic
+from isograft.seal import split_seal
 from isograft.unpickling import nothing_unpickled
 
 __all__ = ["BackboneRecord", "Model", "Passport"]
@@ -62,17 +63,24 @@ class Model:
     def load(cls, folder: Path | str) -> Model:
         """Open a model folder and check every file it lists; `SPARED_FILES` may be left out when a model is handed on.
 
+        Args:
+            folder: The folder, or `FOLDER@sha256:SEAL` for the one model that was approved (see `isograft.seal`).
+
         Raises:
-            IsograftError: It is no model folder, is unfinished, or a file is missing or damaged; the file is named.
+            IsograftError: It is no model folder, is unfinished, or not the approved one; or a file, which is named, is missing, damaged,
+                or not of this model.
         """
-        folder = Path(folder)
+        folder, seal = split_seal(folder)
         path = folder / PASSPORT_FILE
         if not path.is_file():
             raise IsograftError(_why_no_model(folder))
-        passport = read_passport(path)
+        passport = read_passport(path, seal)
         for name, expected in passport.files.items():
             if name != PASSPORT_FILE and (name not in SPARED_FILES or (folder / name).exists()):
                 _check_file(folder, name, expected)
+        for name in SPARED_FILES:
+            if name not in passport.files and (folder / name).exists():
+                raise IsograftError(f"{folder / name} does not belong to this model: {PASSPORT_FILE} does not list it; take it away")
         try:
             with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
                 stored.keys()
@@ -121,6 +129,11 @@ class Model:
     def content_hash(self) -> str:
         """SHA-256 that stands for this model: 64 hexadecimal digits."""
         return self.passport.content_hash
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 that stands for every byte of the folder: 64 hexadecimal digits (see `isograft.seal`)."""
+        return sha256(render(self.passport))
 
     @property
     def preprocess(self) -> Preprocess:

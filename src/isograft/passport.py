@@ -27,6 +27,7 @@ from pydantic import (
 
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
+from isograft.seal import check_seal
 
 FORMAT_VERSION = 1
 PASSPORT_FILE = "model.json"
@@ -180,14 +181,19 @@ def content_hash_of(passport: Passport, files: Mapping[str, str]) -> str:
     return sha256(canonical(record))
 
 
-def read_passport(path: Path) -> Passport:
+def read_passport(path: Path, seal: str | None = None) -> Passport:
     """Read `model.json` and check that not a byte of it was changed.
 
+    Args:
+        path: The file.
+        seal: The SHA-256 it must have, if only one model was approved (see `isograft.seal`).
+
     Raises:
-        IsograftError: It is damaged, was edited, or was written by a newer version.
+        IsograftError: It is damaged, was edited, was written by a newer version, or is not the approved one.
     """
     try:
         content = path.read_bytes()
+        check_seal(path, sha256(content), seal)
         record = json.loads(content)
     except OSError as error:
         raise IsograftError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -200,7 +206,8 @@ def read_passport(path: Path) -> Passport:
         passport = Passport.model_validate(record)
     except ValidationError as error:
         raise _damaged(path) from error
-    if render(passport) != content or passport.files.get(PASSPORT_FILE) != _own_hash(passport):
+    sound = passport.files.get(PASSPORT_FILE) == _own_hash(passport) and passport.content_hash == content_hash_of(passport, passport.files)
+    if render(passport) != content or not sound:
         raise _damaged(path)
     return passport
 

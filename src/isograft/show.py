@@ -17,7 +17,7 @@ def show(settings: ShowSettings) -> str:
     """Print what a model is, where it comes from, how it was made and how it did; return the text.
 
     Raises:
-        IsograftError: The folder is no model folder, or a file in it is damaged.
+        IsograftError: The folder is no model folder, a file in it is damaged, or it is not the model that a seal asks for.
     """
     text = describe(Model.load(settings.model))
     console.result(text)
@@ -39,6 +39,8 @@ def describe(model: Model) -> str:
         "method": passport.method,
         "images seen": f"{model.seen()['pixel_hash'].n_unique():,} by this model and its ancestors",
         "content hash": model.content_hash,
+        "seal": model.seal,
+        "files": _files(model),
     }
     sections = [str(model.folder), _columns([(name, value) for name, value in facts.items() if value is not None])]
     sections += ["Lineage", _indent(lineage_text(model))]
@@ -50,6 +52,16 @@ def describe(model: Model) -> str:
     if passport.citations:
         sections += ["Please cite", _indent("\n".join(passport.citations))]
     return "\n".join(sections)
+
+
+def _files(model: Model) -> str:
+    """What the seal stands for, all of it checked when the model was opened, and what lies beside it."""
+    listed = model.passport.files
+    there = {path.relative_to(model.folder).as_posix() for path in model.folder.rglob("*") if path.is_file()}
+    parts = [f"{len(listed.keys() & there)} as sealed"]
+    for what, names in (("left out", listed.keys() - there), ("not sealed", there - listed.keys())):
+        parts += [f"{what}: {', '.join(sorted(names))}"] if names else []
+    return "; ".join(parts)
 
 
 def _judged(model: Model) -> list[tuple[str, Any]]:

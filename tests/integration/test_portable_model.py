@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pool = {"labels": home / "pool.csv", "epochs": 1, "batch_size": 16, "backbone": "test_resnet"}
     isograft.pretrain(home / "pool", out=home / "models" / "pretrained", domain="dermoscopy", **pool, **SMALL, **cache)
     columns = {"label_column": "diagnosis", "group_column": "patient"}
-    start = {"init": home / "models" / "pretrained", "epochs": 1}
+    seal = isograft.Model.load(home / "models" / "pretrained").seal
+    start = {"init": f"{home}/models/pretrained@sha256:{seal}", "epochs": 1, "keep_thumbnails": True}
     isograft.finetune(home / "absolute.csv", out=home / "models" / "classifier", test_fraction=0.4, **columns, **start, **SMALL, **cache)
     isograft.evaluate(home / "models" / "classifier", out=home / "evaluation")
     return home
@@ -54,6 +57,29 @@ def test_no_file_of_a_model_but_the_record_of_its_run_tells_where_anything_lay(m
             assert "alice" not in text and str(made.parent) not in text, path
     assert "alice" in (made / "models/classifier/run.json").read_text()
     assert "run.json" not in json.loads((made / "models/classifier/model.json").read_text())["files"]
+
+
+def test_every_file_of_a_model_but_the_record_of_its_run_is_sealed(made: Path, tmp_path: Path) -> None:
+    """A changed byte in any file is found; a file that was not there when the model was made is none of its own."""
+    folder = shutil.copytree(made / "models" / "classifier", tmp_path / "model")
+    seal = isograft.Model.load(folder).seal
+    assert seal == hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    files = {path.name for path in folder.iterdir()}
+    assert files >= {"split.parquet", "cases.parquet", "cases.safetensors", "cases_thumbnails.parquet", "README.md", "history.csv"}
+    for name in sorted(files - {"run.json"}):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+        with pytest.raises(IsograftError, match=re.escape(name)):
+            isograft.Model.load(folder)
+        (folder / name).write_bytes(content)
+    (folder / "run.json").write_text("{}")
+    assert isograft.Model.load(f"{folder}@sha256:{seal}").seal == seal
+    assert "not sealed: run.json" in isograft.show(folder)
+
+
+def test_a_model_made_from_an_approved_one_keeps_its_name_alone(made: Path) -> None:
+    passport = isograft.Model.load(made / "models" / "classifier").passport
+    assert [entry["value"] for entry in passport.plan if entry["name"] == "init"] == ["pretrained"]
 
 
 def test_what_the_labels_said_besides_is_kept_for_the_test_images(made: Path) -> None:

@@ -18,6 +18,7 @@ from isograft.inputs import Inputs, list_inputs
 from isograft.passport import PASSPORT_FILE, read_passport
 from isograft.predictions import further_columns, judged, table_bytes
 from isograft.run import require_free, whole_folder
+from isograft.seal import split_seal
 from isograft.settings import ExplainSettings
 from isograft.spelling import near
 
@@ -92,10 +93,11 @@ def _check_model(settings: ExplainSettings) -> None:
     Raises:
         IsograftError: It is so. A folder without a passport is left to `Model.load`, which says what is wrong with it.
     """
-    path = settings.model / PASSPORT_FILE
+    folder, seal = split_seal(settings.model)
+    path = folder / PASSPORT_FILE
     if not path.is_file():
         return
-    classes = read_passport(path).classes
+    classes = read_passport(path, seal).classes
     if not classes:
         raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
     if settings.target is not None and settings.target not in classes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from isograft.errors import IsograftError
 from isograft.networks.adapt import Account, adapt
 from isograft.networks.backbones import require_backbone
 from isograft.networks.files import load_tensors, strip_prefix
+from isograft.seal import check_seal, split_seal, with_seal
 from isograft.unpickling import nothing_unpickled
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ def resolve_init(init: str, backbone: str, arguments: Mapping[str, Any]) -> Init
     """Find the weights that `--init` names. Only `imagenet` and `hf-hub:ID` may use the network, and they say so.
 
     Args:
-        init: `scratch`, `imagenet`, a model folder, a .safetensors, .pt, .pth, .ckpt or .bin file, or `hf-hub:ID`.
+        init: `scratch`, `imagenet`, a model folder, a .safetensors, .pt, .pth, .ckpt or .bin file, or `hf-hub:ID`; a folder
+            or file may go on with `@sha256:SEAL` (see `isograft.seal`).
         backbone: timm name of the network to be started; `auto` takes the one the weights belong to.
         arguments: Arguments of that network.
 
@@ -81,12 +84,15 @@ def resolve_init(init: str, backbone: str, arguments: Mapping[str, Any]) -> Init
         return _imagenet(IMAGENET_BACKBONE if backbone == "auto" else backbone, arguments)
     if init.startswith("hf-hub:"):
         return _from_hub(init, backbone, arguments)
-    path = Path(init)
+    path, seal = split_seal(init)
     folder = path.parent if path.name == "model.safetensors" and (path.parent / "model.json").exists() else path
     if folder.is_dir():
-        return _from_folder(folder)
+        return _from_folder(with_seal(folder, seal))
     if not path.is_file():
         raise IsograftError(f"--init {init} is neither scratch, imagenet, hf-hub:ID, a model folder nor a weights file; check the path")
+    if seal is not None:
+        with path.open("rb") as stream:
+            check_seal(path, hashlib.file_digest(stream, "sha256").hexdigest(), seal)
     return _from_file(path, backbone, arguments)
 
 
@@ -187,14 +193,14 @@ def _lite_weights(name: str, lite: str, path: Path, arguments: Mapping[str, Any]
     )
 
 
-def _from_folder(folder: Path) -> InitWeights:
+def _from_folder(place: str) -> InitWeights:
     from isograft.model import Model
 
-    model = Model.load(folder)
+    model = Model.load(place)
     passport = model.passport
     return InitWeights(
         tensors=model.backbone_tensors(),
-        source=f"model folder {folder.name} ({model.content_hash[:12]})",
+        source=f"model folder {model.folder.name} ({model.content_hash[:12]})",
         backbone=passport.backbone.name,
         arguments=dict(passport.backbone.arguments),
         mean=model.preprocess.mean,

@@ -11,6 +11,7 @@ from isograft.data.places import THUMBNAILS_FILE
 from isograft.errors import IsograftError
 from isograft.extras import needed
 from isograft.passport import PASSPORT_FILE, read_passport
+from isograft.seal import split_seal, without_seal
 from isograft.settings import ServeSettings
 
 _SHORTEST_TOKEN = 16
@@ -56,8 +57,9 @@ def serve(settings: ServeSettings) -> None:
 
 def _check_model(settings: ServeSettings) -> None:
     """Refuse a backbone without anything to label before anything heavy is loaded; a folder without a passport is left to `Model.load`."""
-    path = settings.model / PASSPORT_FILE
-    if not path.is_file() or read_passport(path).classes:
+    folder, seal = split_seal(settings.model)
+    path = folder / PASSPORT_FILE
+    if not path.is_file() or read_passport(path, seal).classes:
         return
     told = f"{settings.model} is a pretrained backbone without classes"
     if settings.label is None:
@@ -75,7 +77,7 @@ def _token(settings: ServeSettings) -> str:
     """
     path = settings.token_file
     if path is None:
-        shows = settings.label is not None or (settings.model / THUMBNAILS_FILE).is_file()
+        shows = settings.label is not None or (without_seal(settings.model) / THUMBNAILS_FILE).is_file()
         return secrets.token_urlsafe(24) if shows or not settings.local else ""
     try:
         token = path.read_text(encoding="utf-8").strip()

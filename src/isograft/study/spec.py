@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from isograft.errors import IsograftError
+from isograft.seal import split_seal, with_seal
 from isograft.settings import IDLE, Auto, MethodName, Settings, StrategyName, TableSettings
 from isograft.spelling import near, near_or_all
 from isograft.study.arms import STARTS, arms_of, is_baseline, parse_chain
@@ -226,8 +227,9 @@ def _checked(arm: str, chain: tuple[str, ...], known: Mapping[str, list[str]], f
             raise Misplaced((arm, chain.index(str(step))), f"there is no {step.kind} {step.name}{hint}")
     if folder is None or not chain or steps[0].name in STARTS or steps[0].kind != "start":
         return chain
-    path = _path(chain[0], folder)
+    place, seal = split_seal(chain[0])
+    path = _path(str(place), folder)
     if not path.exists():
         what = "is neither scratch, imagenet, pool:NAME, task:NAME nor a model folder or weights file"
         raise Misplaced((arm, 0), f"'{chain[0]}' {what}{near(chain[0], [*STARTS])}")
-    return (str(path), *chain[1:])
+    return (with_seal(path, seal), *chain[1:])

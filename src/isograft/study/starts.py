@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
 from isograft.data.manifest import Manifest
 from isograft.lineage import leaks, refuse
+from isograft.seal import check_seal, split_seal, without_seal
 from isograft.study.arms import STARTS, Step
 
 
@@ -26,7 +26,7 @@ class Starts:
         if start in STARTS:
             return start
         if start not in self._identities:
-            self._identities[start] = _content(Path(start))
+            self._identities[start] = _content(start)
         return self._identities[start]
 
     def refuse_seen(self, start: str, tested: Manifest, task: str) -> None:
@@ -35,28 +35,32 @@ class Starts:
         Raises:
             LeakageError: It has.
         """
-        if start in STARTS or not Path(start).is_dir():
+        if start in STARTS or not without_seal(start).is_dir():
             return
         if start not in self._seen:
             from isograft.model import Model
 
-            self._seen[start] = Model.load(Path(start)).seen()
+            self._seen[start] = Model.load(start).seen()
         refuse(leaks(self._seen[start], tested), len(tested), f"{start}, where an arm of the task {task} starts,")
 
 
 def unknown_past(chains: Iterable[Sequence[str]]) -> list[str]:
     """Names of the weights files that chains start from: they do not say what they were trained on."""
-    return sorted({Path(chain[0]).name for chain in chains if chain and chain[0] not in STARTS and Path(chain[0]).is_file()})
+    places = {without_seal(chain[0]) for chain in chains if chain and chain[0] not in STARTS}
+    return sorted({path.name for path in places if path.is_file()})
 
 
 def said(step: Step) -> str:
     """A step of a chain for people: where a file or folder lies is no one's business."""
-    return Path(step.name).name if step.kind == "start" and step.name not in STARTS else str(step)
+    return without_seal(step.name).name if step.kind == "start" and step.name not in STARTS else str(step)
 
 
-def _content(path: Path) -> str:
+def _content(start: str) -> str:
+    path, seal = split_seal(start)
     if path.is_dir():
         from isograft.model import Model
 
-        return Model.load(path).content_hash
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        return Model.load(start).content_hash
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    check_seal(path, content, seal)
+    return content

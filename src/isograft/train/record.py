@@ -26,6 +26,7 @@ from isograft.networks.ensemble import Ensemble
 from isograft.networks.heads import Classifier, PaperHead
 from isograft.plan import Plan
 from isograft.run import RunFolder, environment
+from isograft.seal import without_seal
 from isograft.ssl.method import Method
 from isograft.thumbnails import thumbnail_table
 from isograft.train.evidence import Evidence
@@ -171,7 +172,7 @@ def _passport(
 
 def _placeless(plan: Plan, init: str) -> list[dict[str, Any]]:
     """The decisions, with the file or folder started from called by its name alone."""
-    name = short_name(Path(init)) if Path(init).exists() else init
+    name = short_name(without_seal(init)) if without_seal(init).exists() else init
     word = re.compile(rf"(?<!\S){re.escape(init)}(?!\S)")
     return [
         {**entry, "value": name if entry["value"] == init else entry["value"], "reason": word.sub(lambda _: name, entry["reason"])}
