@@ -6,7 +6,7 @@ DEMO := isograft-demo
 # Two processes share the machine's cores, so each gets one thread; nothing here reaches for the network while tests run.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -n 2 --dist loadfile
 
-.PHONY: help venv dev demo test check lint format docs bench pin clean
+.PHONY: help venv dev demo test check lint format docs bench pin wheel sbom advisories clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -43,6 +43,15 @@ bench: dev  ## the speed figures of the README
 
 pin: dev  ## rewrite constraints.txt from what is installed
 	$(PYTHON) tools/pin.py > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+wheel: dev  ## the wheel of the last commit in dist/, with the same bytes wherever it is built
+	$(PYTHON) tools/build_wheel.py
+
+sbom: dev  ## the list of installed packages (CycloneDX) in dist/, and a check of their licences
+	$(PYTHON) tools/sbom.py
+
+advisories: dev  ## ask a vulnerability service about the pinned packages
+	$(PYTHON) tools/advisories.py
 
 clean:  ## remove .venv, the demo and all caches of tools
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
