@@ -1,6 +1,7 @@
 """Ask a vulnerability service about the pinned packages, with pip-audit (run by `make advisories`).
 
-Exit code 1 for a known vulnerability that a newer version mends, else 0: one without a mend is told, and so is that no service could be reached.
+Exit code 1 for a known vulnerability that a newer version mends, else 0: one that nothing mends yet is told, and so is that no service
+could be reached.
 """
 
 from __future__ import annotations

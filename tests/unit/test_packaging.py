@@ -30,9 +30,7 @@ def test_every_direct_requirement_is_pinned_inside_its_bounds(packages):
 def test_everything_that_is_needed_is_pinned_at_the_version_that_is_installed(packages, needed):
     pins = packages.pins()
     differing = {name: (packages.version(name), pins.get(name)) for name in needed if not packages.BY_MACHINE.match(name)}
-    assert {name: pair for name, pair in differing.items() if pair[0] != pair[1]} == {}, (
-        "installed and pinned; run `make dev`, or `make pin`"
-    )
+    assert {name: pair for name, pair in differing.items() if pair[0] != pair[1]} == {}, "installed and pinned; run `make dev`"
 
 
 def test_the_closure_reaches_what_requirements_require(packages, needed):

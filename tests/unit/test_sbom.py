@@ -68,7 +68,8 @@ def test_the_gpl_is_found_under_every_name(sbom, licence):
 
 @pytest.mark.parametrize(
     "licence",
-    ["MIT", "LGPL-2.1-only AND MIT", "BSD-3-Clause OR GPL-2.0-only", "GPL-3.0-only WITH GCC-exception-3.1", "BSD License", "MPL-2.0 AND MIT",
+    ["MIT", "LGPL-2.1-only AND MIT", "BSD-3-Clause OR GPL-2.0-only", "GPL-3.0-only WITH GCC-exception-3.1", "BSD License",
+     "MPL-2.0 AND MIT",
      "GNU Lesser General Public License v3 (LGPLv3)", "LicenseRef-NVIDIA-Proprietary", "Apache Software License"],
 )  # fmt: skip
 def test_what_may_be_passed_on_is_let_through(sbom, licence):
