@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import builtins
+import csv
 import io
 import json
 import os
@@ -37,9 +38,11 @@ PATIENCE = 600  # seconds after which a run counts as hanging
 SMALL = ["--backbone", "test_resnet", "--image-size", "32", "--threads", "1", "--precision", "fp32"]
 CLASSES, EACH = ("spot", "stripes"), 10
 
-TIMES = {"started", "finished", "seconds", "created", "spent", "began"}
+TIMES = {"started", "finished", "seconds", "created", "run_seconds", "before_seconds", "total_seconds"}
 """Names of wall-clock values in JSON files."""
-UNCOMPARED = re.compile(r"(^|/)logs/|(^|/)(report\.html|summary\.json|table-costs\.csv)$")
+OF_THE_CLOCK = ("history.csv", "README.md", "model.json")
+"""Files of a model folder with wall-clock values in them, which are compared without these; so their hashes differ."""
+UNCOMPARED = re.compile(r"(^|/)logs/|(^|/)report\.(html|md)$")
 """Files that tell of the clock or of how often a run was begun; that they are there is compared, what they say is not."""
 
 
@@ -329,6 +332,13 @@ def _timeless(path: Path, folder: Path) -> Any:
     if UNCOMPARED.search(path.relative_to(folder).as_posix()):
         return "there"
     data = path.read_bytes().replace(os.fsencode(folder), b"OUT")
+    if path.name == "history.csv":
+        return [{name: value for name, value in row.items() if name != "images_per_second"} for row in csv.DictReader(io.StringIO(data.decode()))]
+    if path.name == "README.md":
+        return [line for line in data.splitlines() if not re.search(rb"\d\d\d\d-\d\d-\d\d", line)]
+    if path.name == "model.json":
+        record = _without_times(json.loads(data))
+        return {**record, "files": {name: sha for name, sha in record["files"].items() if name not in OF_THE_CLOCK}}
     if path.suffix == ".json":
         return _without_times(json.loads(data))
     if path.suffix == ".jsonl":

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,14 +22,13 @@ from isograft.data.containers import read
 from isograft.data.hashing import pixel_hash
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import IsograftError
+from isograft.leftovers import neighbour
 
 if TYPE_CHECKING:
     from isograft.data.manifest import Manifest
     from isograft.data.preprocess import Preprocess
 
 SUFFIX = ".cache"
-_TEMPORARY = ".part"
-_STALE_SECONDS = 24 * 3600
 GIGABYTE = 10**9
 
 Entry = tuple[int, int, int, int]  # height, width, bytes, CRC-32 of the bytes
@@ -62,7 +60,7 @@ def build_cache_file(
         IsograftError: a file no longer decodes to the pixels of the manifest, or there is no room.
     """
     needed = round(bytes_needed(manifest, rows, preprocess) * (_JPEG_SHARE if coded else 1))
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{time.monotonic_ns()}{_TEMPORARY}")
+    temporary = neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         make_room(path.parent, needed, limit_gb)
@@ -82,14 +80,11 @@ def build_cache_file(
 def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
     """Delete the caches unused for longest until `needed` more bytes fit into the limit.
 
-    Unfinished files that a killed process left a day ago or more go first.
-
     Returns:
         The deleted files.
     """
-    now = time.time()
-    stale = [path for path, status in _files(folder, _TEMPORARY) if now - status.st_mtime > _STALE_SECONDS]
-    caches = sorted(_files(folder, SUFFIX), key=lambda item: item[1].st_mtime)
+    stale: list[Path] = []
+    caches = sorted(_files(folder), key=lambda item: item[1].st_mtime)
     total = sum(status.st_size for _, status in caches)
     for path, status in caches:
         if total + needed <= limit_gb * GIGABYTE:
@@ -103,8 +98,8 @@ def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
     return stale
 
 
-def _files(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in folder.glob(f"images-*{suffix}"):
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.glob(f"images-*{SUFFIX}"):
         try:
             yield path, path.stat()
         except FileNotFoundError:  # another process made room at the same time

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from isograft.data.address import Address
 from isograft.data.places import image_folders
 from isograft.errors import IsograftError
+from isograft.leftovers import neighbour
 from isograft.urls import is_url, is_web, without_query
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -124,7 +125,7 @@ class Manifest:
     def write(self, path: Path | str) -> None:
         """Write atomically: the file is either the old one or the whole new one. Relative uris are moved along."""
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = neighbour(path)
         frame = arrange(self._uris_seen_from(path))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,7 @@ def finetune(settings: FinetuneSettings) -> Model:
     """
     with run_folder(settings.out, settings.fixed, settings.resume) as run:
         if settings.resume and (settings.out / "model.json").exists():
+            run.finish()  # killed at the very end, a run has not come to that
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
         opening = open_training(run, settings)
