@@ -36,6 +36,7 @@ import numpy as np
 
 PATIENCE = 600  # seconds after which a run counts as hanging
 SMALL = ["--backbone", "test_resnet", "--image-size", "32", "--threads", "1", "--precision", "fp32"]
+FINETUNE = ("finetune", "WORK/images", "--out", "OUT/run", "--init", "scratch", "--cache-dir", "OUT/cache")
 CLASSES, EACH = ("spot", "stripes"), 10
 
 TIMES = {"started", "finished", "seconds", "created", "run_seconds", "before_seconds", "total_seconds"}
@@ -73,15 +74,13 @@ STORIES = (
     ),
     Story(
         "finetune",
-        ("finetune", "WORK/images", "--out", "OUT/run", "--init", "scratch", "--cache-dir", "OUT/cache", "--epochs", "6")
-        + ("--val-fraction", "0.3", *SMALL),
+        (*FINETUNE, "--epochs", "6", "--val-fraction", "0.3", *SMALL),
         True,
         ("step ", "half .*model.safetensors"),
     ),
     Story(
         "folds",
-        ("finetune", "WORK/images", "--out", "OUT/run", "--init", "scratch", "--cache-dir", "OUT/cache", "--epochs", "4")
-        + ("--folds", "2", "--strategy", "full", *SMALL),
+        (*FINETUNE, "--epochs", "4", "--folds", "2", "--strategy", "full", *SMALL),
         True,
         ("replace .*weights.safetensors", "unlink .*last.ckpt"),
     ),
@@ -160,8 +159,8 @@ def _text(path: Any) -> str | None:
     if path is None:
         return None
     if isinstance(path, int):
-        return os.readlink(f"/proc/self/fd/{path}")
-    return os.path.abspath(os.fsdecode(os.fspath(path)))
+        return str(Path(f"/proc/self/fd/{path}").readlink())
+    return str(Path(os.fsdecode(os.fspath(path))).absolute())
 
 
 def _kind_of(name: str) -> str:
@@ -185,7 +184,7 @@ def _wrap_call(moments: Moments, owner: Any, name: str) -> None:
 
     def call(path: Any, *rest: Any, **named: Any) -> Any:
         folder = named.get("dir_fd")
-        place = path if folder is None else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fspath(path))  # noqa: PTH118
+        place = path if folder is None else Path(f"/proc/self/fd/{folder}").readlink() / os.fspath(path)
         moments.meet(name, place)
         return real(path, *rest, **named)
 
@@ -211,7 +210,7 @@ class _Halved(io.BufferedWriter):
 
 
 def _wrap_open(moments: Moments) -> None:
-    real = io.open  # noqa: UP020
+    real = io.open
 
     def opened(file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None, newline: Any = None, **more: Any):
         path = None if isinstance(file, int) else _text(file)
@@ -322,10 +321,7 @@ def _be(words: Sequence[str], folder: Path, fatal: int | None, log: Path | None,
 
 def content(folder: Path) -> dict[str, Any]:
     """All that lies in a folder: path to bytes, without wall-clock values."""
-    return {
-        path.relative_to(folder).as_posix(): None if path.is_dir() else _timeless(path, folder)
-        for path in sorted(folder.rglob("*"))
-    }
+    return {path.relative_to(folder).as_posix(): None if path.is_dir() else _timeless(path, folder) for path in sorted(folder.rglob("*"))}
 
 
 def _timeless(path: Path, folder: Path) -> Any:
@@ -333,7 +329,10 @@ def _timeless(path: Path, folder: Path) -> Any:
         return "there"
     data = path.read_bytes().replace(os.fsencode(folder), b"OUT")
     if path.name == "history.csv":
-        return [{name: value for name, value in row.items() if name != "images_per_second"} for row in csv.DictReader(io.StringIO(data.decode()))]
+        return [
+            {name: value for name, value in row.items() if name != "images_per_second"}
+            for row in csv.DictReader(io.StringIO(data.decode()))
+        ]
     if path.name == "README.md":
         return [line for line in data.splitlines() if not re.search(rb"\d\d\d\d-\d\d-\d\d", line)]
     if path.name == "model.json":
@@ -421,7 +420,9 @@ def different(whole: dict[str, Any], found: dict[str, Any]) -> str | None:
     """What differs, in words; None when nothing does."""
     missing, more = sorted(whole.keys() - found.keys()), sorted(found.keys() - whole.keys())
     other = sorted(name for name in whole.keys() & found.keys() if whole[name] != found[name])
-    told = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("left behind", more), ("other content", other)) if names]
+    told = [
+        f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("left behind", more), ("other content", other)) if names
+    ]
     return "; ".join(told) or None
 
 

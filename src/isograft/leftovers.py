@@ -21,6 +21,7 @@ SUFFIX = ".tmp"
 STALE_SECONDS = 24 * 3600
 
 _NAME = re.compile(r"\..+\.(\w{1,32})-(\d{1,10})-\d+\.tmp")
+_LIKE = re.compile(r"\..+\.(\w{1,32}-\d{1,10}-)?\d+\.tmp")  # a state that is being saved is called by the process alone
 _numbers = itertools.count()
 _swept: set[tuple[int, str]] = set()
 _lock = threading.Lock()
@@ -39,12 +40,13 @@ def neighbour(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove every temporary neighbour in a folder, however deep, that only the caller writes to, as it holds its lock."""
     for path in folder.rglob(f".*{SUFFIX}"):
-        _remove(path)
+        if is_leftover(path):
+            _remove(path)
 
 
 def is_leftover(path: Path) -> bool:
     """Whether a name is that of a temporary neighbour."""
-    return path.name.startswith(".") and path.name.endswith(SUFFIX)
+    return _LIKE.fullmatch(path.name) is not None
 
 
 def _host() -> str:

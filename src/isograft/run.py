@@ -174,11 +174,16 @@ def _check_place(path: Path, resume: bool) -> None:
 
     What a run leaves that was killed before it had written its record is nothing: it is no run to resume.
     """
-    if not resume and path.exists() and (not path.is_dir() or any(entry.name != _LOCK and not is_leftover(entry) for entry in path.iterdir())):
+    if not resume and path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir()))):
         unfinished = "" if (path / "model.json").exists() else ", or add --resume to continue an interrupted run"
         raise IsograftError(f"--out {path} already exists; choose another --out{unfinished}")
     if resume and not (path / "run.json").is_file():
         raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")
+
+
+def _counts(entry: Path) -> bool:
+    """Whether something in a folder is more than what is left of a process that was killed at once."""
+    return entry.name != _LOCK and not is_leftover(entry)
 
 
 def _lock(path: Path) -> BaseFileLock:

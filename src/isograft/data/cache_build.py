@@ -18,8 +18,7 @@ import numpy as np
 
 from isograft.console import Progress, warn
 from isograft.data.address import Address
-from isograft.data.containers import read
-from isograft.data.hashing import pixel_hash
+from isograft.data.containers import read_unchanged
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import IsograftError
 from isograft.leftovers import neighbour
@@ -115,7 +114,7 @@ def bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess
 
 def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int, coded: bool) -> Iterator[Stored]:
     """Working-size images in the order of `rows`; a few are decoded ahead, in threads."""
-    places, hashes = manifest.addresses(), manifest.frame["pixel_hash"].to_list()
+    places = manifest.addresses()
     pixels = (manifest.frame["height"].cast(int) * manifest.frame["width"].cast(int)).to_list()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
     waiting: deque[Future[Stored]] = deque()
@@ -123,21 +122,25 @@ def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, th
         for row in rows:
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_decode, places[row], hashes[row], pixels[row], preprocess, coded))
+            waiting.append(pool.submit(decode_working, places[row], pixels[row], preprocess, coded))
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(place: Address, expected: str, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
-    """One image at working size, after making sure that it still is the image of the manifest."""
+def decode_working(place: Address, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
+    """One image at working size, after making sure that it still is the image of the manifest.
+
+    Raises:
+        IsograftError: It cannot be read any more, or is another one.
+    """
     try:
-        pixels = read(place, max_pixels)
+        pixels, _ = read_unchanged(place, max_pixels)
     except (ReadError, OSError) as error:
+        if isinstance(error, ReadError) and error.status == "changed":
+            raise IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again") from error
         raise IsograftError(f"{place} cannot be read any more: {error}; restore the file, or run ingest again") from error
-    if pixel_hash(pixels.array) != expected:
-        raise IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again")
     image = np.ascontiguousarray(preprocess.working(to_rgb8(pixels.array)))
     if coded:
         return image.shape[:2], cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].data

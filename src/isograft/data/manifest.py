@@ -161,11 +161,12 @@ class Manifest:
         return [folder / decode_uri(uri) for uri in self.frame["uri"]]
 
     def addresses(self) -> list[Address]:
-        """Where the image of every row lies, in row order: its file or URL, and the part of it."""
+        """Where the image of every row lies, in row order: its file or URL, the part of it, and the hash that its pixels had."""
         folder = self._folder()
+        hashes = self.frame["pixel_hash"] if "pixel_hash" in self.frame.columns else [None] * len(self)
         return [
-            Address(decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)), part_of_uri(uri) if "#" in uri else "")
-            for uri in self.frame["uri"]
+            Address(decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)), part_of_uri(uri) if "#" in uri else "", pixels)
+            for uri, pixels in zip(self.frame["uri"], hashes, strict=True)
         ]
 
     def labels(self) -> NDArray[np.object_]:

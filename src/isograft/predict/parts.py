@@ -9,7 +9,6 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
