@@ -35,6 +35,7 @@ from isograft.train.record import save_backbone
 from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_step
 from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
+from isograft.train.threads import computing_as_begun
 from isograft.train.views import plan_views, planned_policy
 
 CLIP = 5.0
@@ -67,7 +68,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
     began = time.monotonic()
-    with run_folder(settings.out, settings.fixed, settings.resume) as run:
+    with run_folder(settings.out, settings.fixed, settings.resume) as run, computing_as_begun(run):
         if settings.resume and (settings.out / "model.json").exists():
             run.finish()  # killed at the very end, a run has not come to that
             console.say(f"{settings.out} is finished already; nothing to resume")
