@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isograft.data.address import Address
-from isograft.data.containers import read
+from isograft.data.containers import read_unchanged
 from isograft.data.hashing import pixel_hash
 from isograft.data.readers import Pixels, ReadError, to_rgb8
 from isograft.data.symmetries import IDENTITY, turned
@@ -100,7 +100,8 @@ class Picture:
 
     Attributes:
         pixels: uint8 (S, S, 3) RGB, or None when the file cannot be used.
-        status: `ok`, or why not: `corrupt` `truncated` `empty` `unsupported` `too_large` `missing` `unreachable`.
+        status: `ok`, or why not: `corrupt` `truncated` `empty` `unsupported` `too_large` `missing` `unreachable`,
+            or `changed`, where a manifest knows other pixels than the file has now.
         reason: One sentence about a status that is not `ok`, or a note on how an unusual file was read.
         pixel_hash: SHA-256 of the decoded pixels before any scaling.
     """
@@ -112,28 +113,28 @@ class Picture:
 
 
 def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read one image up to the square the network sees; a bad one becomes a Picture that says so.
+    """Read one image up to the square the network sees; a bad one, or one that has changed, becomes a Picture that says so.
 
     Args:
-        place: Where the image lies.
+        place: Where the image lies; one with a pixel hash is held to it.
         preprocess: The model's preprocessing.
         max_pixels: Refuse to decode more than this many pixels.
     """
     try:
-        decoded = read(place, max_pixels)
+        decoded, found = read_unchanged(place, max_pixels)
     except ReadError as error:
         if not place.exists():
             return Picture(None, "missing", f"there is no file {place}")
         return Picture(None, error.status, error.reason)
     except Unreachable as error:
         return Picture(None, error.status, error.reason)
-    return squared(decoded, preprocess)
+    return squared(decoded, preprocess, found)
 
 
-def squared(decoded: Pixels, preprocess: Preprocess) -> Picture:
-    """A decoded image, ready for the network."""
+def squared(decoded: Pixels, preprocess: Preprocess, known: str | None = None) -> Picture:
+    """A decoded image, ready for the network; its pixel hash is computed unless it is known."""
     pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
-    return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
+    return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=known or pixel_hash(decoded.array))
 
 
 def read_ahead(

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isograft.errors import IsograftError
+from isograft.leftovers import is_leftover, neighbour, remove_leftovers
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 _PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
 _OWN_NAMES = ("run.json", "history.csv")  # what a run writes before it has saved any state, besides the folder checkpoints
+_LOCK = ".lock"
 MEMBERS_FOLDER = "members"
 """Where the finished networks of a cross-validation wait for the others."""
 
-_INPUTS = {"data": "the data", "init": "the starting weights"}
+_INPUTS = {"data": "the data", "init": "the starting weights", "study": "the study file", "jobs": "the images of the study"}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -37,7 +39,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         IsograftError: The disk is full or the folder is not writable; the old file, if any, is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
@@ -100,9 +102,9 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     def remember(self, **entries: Any) -> None:
-        """Add entries to `run.json`, atomically."""
+        """Add entries to `run.json`, atomically; names keep their order, since a model card tells them in it."""
         self.record.update(entries)
-        write_atomic(self.path / "run.json", json.dumps(self.record, indent=2, sort_keys=True) + "\n")
+        write_atomic(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
     def check_inputs(self, **fingerprints: str) -> None:
         """Remember what a new run reads; on resume, require the same.
@@ -113,7 +115,7 @@ class RunFolder:
         Raises:
             IsograftError: An input is not what the run was started with.
         """
-        before: dict[str, str] = self.record.get("inputs", {}) if self.resumed else {}
+        before: dict[str, str] = self.record.get("inputs", {})
         changed = [_INPUTS.get(name, f"the input {name}") for name, value in fingerprints.items() if before.get(name, value) != value]
         if changed:
             raise IsograftError(f"{' and '.join(changed)} changed since the run in {self.path} was started; start a new --out")
@@ -151,6 +153,8 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
     created = not resume and not path.exists()
     lock = _lock(path)
     try:
+        _check_place(path, resume)  # again: another run may have come and gone before the lock was ours
+        remove_leftovers(path)
         run = RunFolder(path, resume)
         if resume:
             run.record = _read_record(path, settings)
@@ -158,19 +162,28 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
             run.remember(settings=settings, environment=environment())
         yield run
     finally:
+        with suppress(OSError):  # while it is held, so that nobody holds a lock whose file is gone; Windows keeps the file
+            (path / _LOCK).unlink(missing_ok=True)
         lock.release()
-        (path / ".lock").unlink(missing_ok=True)
         if created:
             _remove_if_bare(path)
 
 
 def _check_place(path: Path, resume: bool) -> None:
-    """Refuse a folder with anything in it to a new run, and one without a run to a resumed one."""
-    if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Refuse a folder with anything in it to a new run, and one without a run to a resumed one.
+
+    What a run leaves that was killed before it had written its record is nothing: it is no run to resume.
+    """
+    if not resume and path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir()))):
         unfinished = "" if (path / "model.json").exists() else ", or add --resume to continue an interrupted run"
         raise IsograftError(f"--out {path} already exists; choose another --out{unfinished}")
     if resume and not (path / "run.json").is_file():
         raise IsograftError(f"--out {path} holds no interrupted run to resume; leave --resume out to start one")
+
+
+def _counts(entry: Path) -> bool:
+    """Whether something in a folder is more than what is left of a process that was killed at once."""
+    return entry.name != _LOCK and not is_leftover(entry)
 
 
 def _lock(path: Path) -> BaseFileLock:
@@ -179,7 +192,7 @@ def _lock(path: Path) -> BaseFileLock:
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
+        lock = FileLock(path / _LOCK)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise IsograftError(f"--out {path} is in use by another run; wait for it or choose another folder") from error
@@ -232,7 +245,7 @@ def require_free(out: Path, option: str = "--out") -> None:
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A folder that appears under its name complete or not at all: written beside, then renamed."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = neighbour(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from isograft import console
 from isograft.data.address import Address
-from isograft.data.containers import read
+from isograft.data.containers import read_unchanged
 from isograft.data.crops import SIDE, picture
 from isograft.data.decode import quiet_opencv
-from isograft.data.hashing import pixel_hash
 from isograft.data.manifest import Manifest
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.data.shortcuts import FILE, file_facts, measure
@@ -68,7 +67,7 @@ def survey(name: str, everything: Manifest, threads: int) -> Survey:
         threads: Decoding threads.
     """
     manifest = everything.usable()
-    places, hashes = manifest.addresses(), manifest.frame["pixel_hash"].to_list()
+    places = manifest.addresses()
     sizes = manifest.frame.select("width", "height", "channels", "bits").rows()
     probed = bool(manifest.classes())
     features: dict[str, list[NDArray[np.float32]]] = {}
@@ -76,7 +75,7 @@ def survey(name: str, everything: Manifest, threads: int) -> Survey:
     problems: dict[int, str] = {}
     chunks = [range(begin, min(begin + _CHUNK, len(places))) for begin in range(0, len(places), _CHUNK)]
     with quiet_opencv(), ThreadPoolExecutor(threads) as pool, console.Progress(len(places), f"Looking at {name}") as progress:
-        looked = pool.map(lambda rows: [_look(places[row], hashes[row], sizes[row], probed) for row in rows], chunks)
+        looked = pool.map(lambda rows: [_look(places[row], sizes[row], probed) for row in rows], chunks)
         for rows, several in zip(chunks, looked, strict=True):
             for row, seen in zip(rows, several, strict=True):
                 pictures[row] = seen.picture
@@ -110,18 +109,18 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _look(place: Address, expected: str, size: tuple[int, int, int, int], probed: bool) -> _Seen:
+def _look(place: Address, size: tuple[int, int, int, int], probed: bool) -> _Seen:
     blank = np.zeros((SIDE, SIDE), np.uint8)
     try:
-        decoded = read(place, _LARGEST)
+        decoded, _ = read_unchanged(place, _LARGEST)
     except ReadError as error:
+        if error.status == "changed":
+            return _Seen(blank, {}, f"{place.name} is no longer the image it was when it was ingested")
         return _Seen(blank, {}, f"{place.name} cannot be read any more: {error.reason}")
     except Unreachable as error:
         if not error.gone:
             raise
         return _Seen(blank, {}, f"{place.name} is no longer there: {error.reason}")
-    if pixel_hash(decoded.array) != expected:
-        return _Seen(blank, {}, f"{place.name} is no longer the image it was when it was ingested")
     image = to_rgb8(decoded.array)
     features = measure(image) | {FILE: file_facts(place, *size)} if probed else {}
     return _Seen(picture(image), features, None)

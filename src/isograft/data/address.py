@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from isograft.urls import is_url, url_name, without_secrets
@@ -19,10 +19,12 @@ class Address:
         file: A path, or a URL (`scheme://...`).
         part: Which image of the file: empty for an ordinary image, `frame=3` of a DICOM file, `x=...,y=...,size=...,level=...` of a
             slide, the member's name of a tar shard.
+        pixel_hash: SHA-256 of the pixels that were there when a manifest was made; None where nobody knows. It is no part of the place.
     """
 
     file: str
     part: str = ""
+    pixel_hash: str | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, place: Address | Path | str) -> Address:
@@ -39,6 +41,10 @@ class Address:
         """What outputs call the image: the file's name without its folders, and the part."""
         name = url_name(self.file) if self.remote else Path(self.file).name
         return f"{name}#{self.part}" if self.part else name
+
+    def holding(self, pixel_hash: str | None) -> Address:
+        """The same place, where these pixels were seen."""
+        return replace(self, pixel_hash=pixel_hash)
 
     def exists(self) -> bool:
         """Whether the file is there; a URL is taken to be, reading it tells."""

@@ -4,7 +4,7 @@ The file holds the uint8 RGB rows one after the other, lossless, then an index, 
 than all caches may are kept as JPEG of quality 95 instead. Rows are
 read with `pread`, not mapped: a pool larger than memory costs the memory of the batch in hand. The file
 is named by its content (pixel hashes, working size, format), so it serves every manifest that lists the
-same images in whatever order, and it may be deleted at any time.
+same images in whatever order, and it may be deleted at any time: a run that has it open goes on reading it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 
 from isograft.console import warn
 from isograft.data.cache_build import GIGABYTE, SUFFIX, Entry, build_cache_file, bytes_needed
+from isograft.data.cache_file import CacheFile, File, Originals
 from isograft.errors import IsograftError
 from isograft.unpickling import nothing_unpickled
 
@@ -68,24 +68,19 @@ class _CacheKey:
 class ImageCache(Sequence["NDArray[np.uint8]"]):
     """Read-only sequence of cached images, one per row of the manifest it was built for.
 
-    `cache[i]` is uint8 (h, w, 3) RGB at working size, read-only; safe from several threads. The first
-    reading of an image checks its checksum.
+    `cache[i]` is uint8 (h, w, 3) RGB at working size, read-only; safe from several threads. A damaged image is made again from its
+    original (see `isograft.data.cache_file`), so what it gives is right or an error.
 
     Attributes:
         path: the cache file.
         shapes: int64 (N, 2), height and width of every row in pixels.
     """
 
-    def __init__(
-        self, path: Path, file: _File, index: NDArray[np.int64], slots: NDArray[np.int64], checked: NDArray[np.bool_], coded: bool
-    ) -> None:
-        self.path = path
+    def __init__(self, file: CacheFile, slots: NDArray[np.int64]) -> None:
+        self.path = file.file.path
         self._file = file
-        self._index = index
         self._slots = slots
-        self._checked = checked
-        self._coded = coded
-        self.shapes: NDArray[np.int64] = index[slots, 1:3]
+        self.shapes: NDArray[np.int64] = file.index[slots, 1:3]
 
     @classmethod
     def build(
@@ -113,71 +108,45 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
         first_rows = np.unique(slots, return_index=True)[1].tolist()
         coded = bytes_needed(manifest, first_rows, preprocess) > limit_gb * GIGABYTE
         key = _CacheKey(tuple(slot_of), preprocess.working_size, coded)
-        path = key.path(cache_dir)
+        path, originals = key.path(cache_dir), Originals(manifest, first_rows, preprocess, coded)
         if path.exists():
             try:
-                return cls._open(path, key, slots)
+                return cls._open(path, key, slots, originals)
             except DamagedCacheError as error:
                 warn(f"the image cache {path} {error}; building it again")
         build_cache_file(path, manifest, first_rows, preprocess, threads, limit_gb, coded, lambda entries: _tail(key, entries))
         try:
-            return cls._open(path, key, slots)
+            return cls._open(path, key, slots, originals)
         except DamagedCacheError as error:
             raise IsograftError(f"the image cache {path} {error} though just written; check the disk or change --cache-dir") from error
 
     @classmethod
     @nothing_unpickled("the image cache")
-    def _open(cls, path: Path, key: _CacheKey, slots: NDArray[np.int64]) -> ImageCache:
+    def _open(cls, path: Path, key: _CacheKey, slots: NDArray[np.int64], originals: Originals) -> ImageCache:
         """Open and verify size, key and index; pixels are verified as they are read."""
         try:
-            file = _File(path)
+            file = File(path)
+            index, trailer = _read_index(file, key)
         except OSError as error:
             raise DamagedCacheError(f"cannot be read ({error.strerror})") from error
-        index = _read_index(file, key)
         # The time of last use orders the caches when room is needed; a folder we may only read is no reason to stop.
         with contextlib.suppress(OSError):
             os.utime(path)
-        return cls(path, file, index, slots, np.zeros(len(index), np.bool_), key.coded)
+        return cls(CacheFile(file, index, trailer, originals), slots)
 
     def select(self, rows: NDArray[np.int64] | Sequence[int]) -> ImageCache:
         """The same cache seen through these rows, in this order; shares the open file."""
-        return ImageCache(self.path, self._file, self._index, self._slots[np.asarray(rows, np.int64)], self._checked, self._coded)
+        return ImageCache(self._file, self._slots[np.asarray(rows, np.int64)])
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:  # type: ignore[override]  # no slices: `select` names rows
-        slot = self._slots[row]
-        offset, height, width, size, checksum = self._index[slot].tolist()
-        stored = self._file.read(size, offset)
-        if not self._checked[slot] or len(stored) != size:
-            if zlib.crc32(stored) != checksum:
-                raise IsograftError(f"the image cache {self.path} is damaged (image {slot}); delete this file and run again")
-            self._checked[slot] = True
-        pixels = np.frombuffer(stored, np.uint8)
-        decoded = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB) if self._coded else pixels
+        slot = int(self._slots[row])
+        height, width = self._file.index[slot, 1:3].tolist()
+        pixels = np.frombuffer(self._file.stored(slot), np.uint8)
+        decoded = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB) if self._file.originals.coded else pixels
         return np.asarray(decoded, np.uint8).reshape(height, width, 3)
-
-
-class _File:
-    """An open file that several threads read at different places; closed when nothing uses it."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
-        self.size = os.fstat(self._stream.fileno()).st_size
-
-    def read(self, count: int, offset: int) -> bytes:
-        """Up to `count` bytes from `offset`, without moving a shared position."""
-        if hasattr(os, "pread"):
-            return os.pread(self._stream.fileno(), count, offset)
-        with self._lock:  # systems without pread
-            self._stream.seek(offset)
-            return self._stream.read(count) or b""
-
-    def __del__(self) -> None:
-        if hasattr(self, "_stream"):
-            self._stream.close()
 
 
 def _tail(key: _CacheKey, entries: Iterable[Entry]) -> bytes:
@@ -189,11 +158,12 @@ def _tail(key: _CacheKey, entries: Iterable[Entry]) -> bytes:
     return table + _TRAILER.pack(_MAGIC, FORMAT_VERSION, key.working_size, len(index), int(sizes.sum()), key.digest, zlib.crc32(table))
 
 
-def _read_index(file: _File, key: _CacheKey) -> NDArray[np.int64]:
-    """Verify the trailer and return the index, int64 (slots, 4)."""
+def _read_index(file: File, key: _CacheKey) -> tuple[NDArray[np.int64], bytes]:
+    """Verify the trailer; return the index, int64 (slots, 5), and the trailer."""
     if file.size < _TRAILER.size:
         raise DamagedCacheError("is too short")
-    magic, version, _, count, data, digest, checksum = _TRAILER.unpack(file.read(_TRAILER.size, file.size - _TRAILER.size))
+    trailer = file.read(_TRAILER.size, file.size - _TRAILER.size)
+    magic, version, _, count, data, digest, checksum = _TRAILER.unpack(trailer)
     if magic != _MAGIC or version != FORMAT_VERSION:
         raise DamagedCacheError("is cut short or is no image cache of this version")
     if digest != key.digest or count != len(key.hashes):
@@ -201,4 +171,4 @@ def _read_index(file: _File, key: _CacheKey) -> NDArray[np.int64]:
     table = file.read(count * _INDEX_COLUMNS * 8, data)
     if file.size != data + len(table) + _TRAILER.size or zlib.crc32(table) != checksum:
         raise DamagedCacheError("has a wrong size or a damaged index")
-    return np.frombuffer(table, "<i8").reshape(-1, _INDEX_COLUMNS).astype(np.int64)
+    return np.frombuffer(table, "<i8").reshape(-1, _INDEX_COLUMNS).astype(np.int64), trailer

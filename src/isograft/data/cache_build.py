@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,18 +18,16 @@ import numpy as np
 
 from isograft.console import Progress, warn
 from isograft.data.address import Address
-from isograft.data.containers import read
-from isograft.data.hashing import pixel_hash
+from isograft.data.containers import read_unchanged
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import IsograftError
+from isograft.leftovers import neighbour
 
 if TYPE_CHECKING:
     from isograft.data.manifest import Manifest
     from isograft.data.preprocess import Preprocess
 
 SUFFIX = ".cache"
-_TEMPORARY = ".part"
-_STALE_SECONDS = 24 * 3600
 GIGABYTE = 10**9
 
 Entry = tuple[int, int, int, int]  # height, width, bytes, CRC-32 of the bytes
@@ -62,7 +59,7 @@ def build_cache_file(
         IsograftError: a file no longer decodes to the pixels of the manifest, or there is no room.
     """
     needed = round(bytes_needed(manifest, rows, preprocess) * (_JPEG_SHARE if coded else 1))
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{time.monotonic_ns()}{_TEMPORARY}")
+    temporary = neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         make_room(path.parent, needed, limit_gb)
@@ -82,14 +79,11 @@ def build_cache_file(
 def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
     """Delete the caches unused for longest until `needed` more bytes fit into the limit.
 
-    Unfinished files that a killed process left a day ago or more go first.
-
     Returns:
         The deleted files.
     """
-    now = time.time()
-    stale = [path for path, status in _files(folder, _TEMPORARY) if now - status.st_mtime > _STALE_SECONDS]
-    caches = sorted(_files(folder, SUFFIX), key=lambda item: item[1].st_mtime)
+    stale: list[Path] = []
+    caches = sorted(_files(folder), key=lambda item: item[1].st_mtime)
     total = sum(status.st_size for _, status in caches)
     for path, status in caches:
         if total + needed <= limit_gb * GIGABYTE:
@@ -103,8 +97,8 @@ def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
     return stale
 
 
-def _files(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in folder.glob(f"images-*{suffix}"):
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.glob(f"images-*{SUFFIX}"):
         try:
             yield path, path.stat()
         except FileNotFoundError:  # another process made room at the same time
@@ -120,7 +114,7 @@ def bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess
 
 def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int, coded: bool) -> Iterator[Stored]:
     """Working-size images in the order of `rows`; a few are decoded ahead, in threads."""
-    places, hashes = manifest.addresses(), manifest.frame["pixel_hash"].to_list()
+    places = manifest.addresses()
     pixels = (manifest.frame["height"].cast(int) * manifest.frame["width"].cast(int)).to_list()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="isograft-decode")
     waiting: deque[Future[Stored]] = deque()
@@ -128,21 +122,25 @@ def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, th
         for row in rows:
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_decode, places[row], hashes[row], pixels[row], preprocess, coded))
+            waiting.append(pool.submit(decode_working, places[row], pixels[row], preprocess, coded))
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(place: Address, expected: str, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
-    """One image at working size, after making sure that it still is the image of the manifest."""
+def decode_working(place: Address, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
+    """One image at working size, after making sure that it still is the image of the manifest.
+
+    Raises:
+        IsograftError: It cannot be read any more, or is another one.
+    """
     try:
-        pixels = read(place, max_pixels)
+        pixels, _ = read_unchanged(place, max_pixels)
     except (ReadError, OSError) as error:
+        if isinstance(error, ReadError) and error.status == "changed":
+            raise IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again") from error
         raise IsograftError(f"{place} cannot be read any more: {error}; restore the file, or run ingest again") from error
-    if pixel_hash(pixels.array) != expected:
-        raise IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again")
     image = np.ascontiguousarray(preprocess.working(to_rgb8(pixels.array)))
     if coded:
         return image.shape[:2], cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].data

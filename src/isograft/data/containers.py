@@ -9,10 +9,13 @@ from typing import NamedTuple
 from isograft.data import remote, shards
 from isograft.data.address import Address
 from isograft.data.files import is_dicom
+from isograft.data.hashing import pixel_hash
 from isograft.data.readers import Pixels, ReadError, decode_image, read_image
 from isograft.data.slides import is_slide, read_tile, tiles
 from isograft.settings import ContentSettings
 from isograft.urls import is_url
+
+CHANGED = "it has other pixels than when it was ingested; restore it, or ingest the data again"
 
 
 class Part(NamedTuple):
@@ -83,3 +86,25 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
     if is_slide(address.file):
         raise ReadError("unsupported", "a slide is read tile by tile; ingest it, and give the manifest")
     return read_image(address.file, max_pixels)
+
+
+def read_unchanged(place: Address | Path | str, max_pixels: int) -> tuple[Pixels, str]:
+    """Decode the image at an address, and make sure that it is the one that the address was made for.
+
+    Args:
+        place: Where it lies; an address with a `pixel_hash` is held to it.
+        max_pixels: As for `read`.
+
+    Returns:
+        The image and its pixel hash.
+
+    Raises:
+        ReadError: The image cannot be used; with the status `changed`, it has other pixels than it had.
+        Unreachable: It lies behind a URL and cannot be fetched.
+    """
+    address = Address.of(place)
+    pixels = read(address, max_pixels)
+    found = pixel_hash(pixels.array)
+    if address.pixel_hash not in (None, found):
+        raise ReadError("changed", CHANGED)
+    return pixels, found

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from isograft.data.address import Address
 from isograft.data.places import image_folders
 from isograft.errors import IsograftError
+from isograft.leftovers import neighbour
 from isograft.urls import is_url, is_web, without_query
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -124,7 +125,7 @@ class Manifest:
     def write(self, path: Path | str) -> None:
         """Write atomically: the file is either the old one or the whole new one. Relative uris are moved along."""
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = neighbour(path)
         frame = arrange(self._uris_seen_from(path))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,11 +161,12 @@ class Manifest:
         return [folder / decode_uri(uri) for uri in self.frame["uri"]]
 
     def addresses(self) -> list[Address]:
-        """Where the image of every row lies, in row order: its file or URL, and the part of it."""
+        """Where the image of every row lies, in row order: its file or URL, the part of it, and the hash that its pixels had."""
         folder = self._folder()
+        hashes = self.frame["pixel_hash"] if "pixel_hash" in self.frame.columns else [None] * len(self)
         return [
-            Address(decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)), part_of_uri(uri) if "#" in uri else "")
-            for uri in self.frame["uri"]
+            Address(decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)), part_of_uri(uri) if "#" in uri else "", pixels)
+            for uri, pixels in zip(self.frame["uri"], hashes, strict=True)
         ]
 
     def labels(self) -> NDArray[np.object_]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from isograft.data.headers import Bytes, Header, HeaderError, jpeg_ends, sniff
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
-BadStatus = Literal["corrupt", "truncated", "empty", "unsupported", "too_large"]
+BadStatus = Literal["corrupt", "truncated", "empty", "unsupported", "too_large", "changed"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 

@@ -34,14 +34,14 @@ def answers_to(model: Model, data: LabeledData, settings: EvaluateSettings) -> l
     said = classify(model.network(), model.preprocess, pictures, symmetries=model.symmetries(settings.tta))
     answers = []
     with console.Progress(len(data.places), "Evaluating") as progress:
-        for place, expected, (picture, answer) in zip(data.places, frame["pixel_hash"], said, strict=True):
-            if answer is None:
-                raise IsograftError(f"{place} cannot be read any more: {picture.reason}; restore it, or ingest the data again")
-            if picture.pixel_hash != expected:
+        for place, (picture, answer) in zip(data.places, said, strict=True):
+            if picture.status == "changed":
                 raise IsograftError(
                     f"{place} has changed since it was ingested, so it may be an image the model has seen; "
                     "restore it, or ingest the data again"
                 )
+            if answer is None:
+                raise IsograftError(f"{place} cannot be read any more: {picture.reason}; restore it, or ingest the data again")
             answers.append(answer)
             progress.advance()
     return answers

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 from torch import nn
 
-from isograft.data.containers import read
+from isograft.data.containers import read_unchanged
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import Unreachable
 from isograft.explain.features import feature_maps, feature_sheet, filters_sheet, require_features
@@ -157,10 +157,10 @@ class Gallery:
 
 
 def _case_picture(case: Case, thumbnails: Thumbnails | None) -> Picture | None:
-    """The case from its file, else as the model folder keeps it, else None."""
+    """The case from its file if that still holds it, else as the model folder keeps it, else None."""
     alt = f"Training image labeled {case.label}."
     if case.place is not None:
         with suppress(ReadError, Unreachable):
-            return thumbnail(to_rgb8(read(case.place, MAX_PIXELS).array), alt, _CASE_SIDE)
+            return thumbnail(to_rgb8(read_unchanged(case.place, MAX_PIXELS)[0].array), alt, _CASE_SIDE)
     kept = None if thumbnails is None else thumbnails.get(case.id, case.uri)
     return None if kept is None else coded_picture(kept, alt)

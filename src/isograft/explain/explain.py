@@ -130,7 +130,7 @@ def _rows(
             written = None
             if place is not None and picture.pixels is not None and answer is not None:
                 row = judgement.probabilities([answer])[0]
-                written = files.add(number, uri, place, picture.pixels, row, target)
+                written = files.add(number, uri, place.holding(picture.pixel_hash), picture.pixels, row, target)
                 gallery.add(uri, picture, answer.embeddings, row, written)
             told = Picture(None, picture.status, picture.reason, picture.pixel_hash)
             yield _Row(uri, told, answer, written and written.without_pictures())

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isograft.data.address import Address
-from isograft.data.containers import read
+from isograft.data.containers import read_unchanged
 from isograft.data.readers import ReadError, to_rgb8
 from isograft.errors import Unreachable
 from isograft.explain.explainer import Explainer
@@ -103,8 +103,8 @@ def array_bytes(values: npt.NDArray[np.float32]) -> bytes:
 
 
 def _original(place: Address, pixels: Image, explainer: Explainer) -> Image:
-    """The image in its own shape (up to 2:1, as the network's square covers it), or the square when it cannot be read a second time."""
+    """The image in its own shape (up to 2:1, as the network's square covers it), or the square when it has changed or is gone."""
     try:
-        return np.asarray(explainer.preprocess.working(to_rgb8(read(place, MAX_PIXELS).array)), dtype=np.uint8)
+        return np.asarray(explainer.preprocess.working(to_rgb8(read_unchanged(place, MAX_PIXELS)[0].array)), dtype=np.uint8)
     except (ReadError, Unreachable):
         return pixels

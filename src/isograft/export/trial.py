@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from isograft import console
-from isograft.data.containers import read
+from isograft.data.containers import read_unchanged
 from isograft.data.manifest import Manifest
 from isograft.data.places import SPLIT_FILE, short_name
 from isograft.data.readers import ReadError, to_rgb8
@@ -126,7 +126,7 @@ def _decoded(manifest: Manifest, name: str) -> Trial:
     known: list[str | None] = []
     for row in chosen.tolist():
         try:
-            images.append(to_rgb8(read(places[row], MAX_PIXELS).array))
+            images.append(to_rgb8(read_unchanged(places[row], MAX_PIXELS)[0].array))
             known.append(labels[row])
         except (ReadError, Unreachable) as error:
             console.warn(f"{places[row]} is left out of the comparison: {error.reason}")

@@ -90,7 +90,8 @@ class LocalAnswering:
                 continue
             picture, answer = next(said)
             if self.heatmaps is not None and picture.pixels is not None and answer is not None:
-                self.heatmaps.add(offset + number, uri, place, picture.pixels, self._judgement.probabilities([answer])[0])
+                probabilities = self._judgement.probabilities([answer])[0]
+                self.heatmaps.add(offset + number, uri, place.holding(picture.pixel_hash), picture.pixels, probabilities)
             yield uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), answer
 
     def _table(self, rows: list[tuple[str, Picture, Answer | None]]) -> pl.DataFrame:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import polars as pl
 
 from isograft.errors import IsograftError
 from isograft.inputs import Inputs
+from isograft.leftovers import is_leftover, neighbour
 from isograft.predictions import table_bytes
 from isograft.run import sync, write_atomic
 
@@ -28,7 +28,7 @@ ROWS = 4096
 SECONDS = 30.0
 """A part is written when it has so many rows, or after so long."""
 
-_ASKED, _INPUTS = "asked.json", "inputs.parquet"
+_ASKED, _INPUTS, _PART = "asked.json", "inputs.parquet", "part-*.parquet"
 _ROW_GROUP = 65_536
 
 
@@ -44,7 +44,7 @@ class Parts:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.asked: dict[str, Any] = _read(path / _ASKED)
-        self.files = sorted(path.glob("part-*.parquet")) if self.asked else []
+        self.files = sorted(path.glob(_PART)) if self.asked else []
         self.rows = self._counted()
         self._waiting: list[pl.DataFrame] = []
         self._since = time.monotonic()
@@ -63,7 +63,7 @@ class Parts:
         if self.asked:
             self._check(asked, now)
             return
-        for stale in self.path.glob("part-*.parquet"):  # of a run that was killed while it let its parts go
+        for stale in self.path.glob(_PART):  # of a run that was killed while it let its parts go
             stale.unlink()
         write_atomic(self.path / _INPUTS, table_bytes(now, self.path / _INPUTS))
         write_atomic(self.path / _ASKED, json.dumps(asked, indent=2, sort_keys=True) + "\n")
@@ -100,7 +100,7 @@ class Parts:
         Raises:
             IsograftError: The disk is full, or something else lies there meanwhile.
         """
-        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        temporary = neighbour(out)
         try:
             if table is not None:
                 temporary.write_bytes(table_bytes(table, out))
@@ -190,11 +190,16 @@ def parts_beside(out: Path, resume: bool) -> Iterator[Parts]:
 
 
 def _remove_if_bare(path: Path) -> None:
-    """Leave nothing behind of a run without a finished row; a folder with anything of another name stays."""
+    """Leave nothing behind of a run without a finished row, or of one that was killed while it let its parts go.
+
+    A folder with anything of another name stays.
+    """
+    begun = (path / _ASKED).is_file()
     with suppress(OSError):
-        if all(entry.name in {_ASKED, _INPUTS} for entry in path.iterdir()):
-            for name in (_ASKED, _INPUTS):
-                (path / name).unlink(missing_ok=True)
+        entries = list(path.iterdir())
+        if all(entry.name in {_ASKED, _INPUTS} or is_leftover(entry) or (not begun and entry.match(_PART)) for entry in entries):
+            for entry in entries:
+                entry.unlink(missing_ok=True)
             path.rmdir()
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import polars as pl
 
 from isograft import console
-from isograft.data.address import Address
 from isograft.errors import IsograftError
 from isograft.predict.answering import CHUNK
 
@@ -202,5 +201,5 @@ class _Worker:
 
 def _anywhere(inputs: Inputs) -> Inputs:
     """The inputs with places that do not depend on the folder a process runs in, and without what only the table needs."""
-    places = [place if place is None or place.remote else Address(str(Path(place.file).absolute()), place.part) for place in inputs.places]
+    places = [place if place is None or place.remote else replace(place, file=str(Path(place.file).absolute())) for place in inputs.places]
     return replace(inputs, places=places, further=pl.DataFrame())

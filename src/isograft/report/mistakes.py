@@ -31,14 +31,14 @@ def mistakes(tested: Evaluated) -> dict[str, Any]:
 
 
 def _mistake(tested: Evaluated, row: int) -> dict[str, Any]:
-    from isograft.data.containers import read
+    from isograft.data.containers import read_unchanged
     from isograft.data.readers import ReadError, to_rgb8
     from isograft.errors import Unreachable
 
     label, predicted = int(tested.labels[row]), int(tested.probabilities[row].argmax())
     true_name, called = tested.classes[label], tested.classes[predicted]
     try:
-        pixels = to_rgb8(read(tested.places[row], 1 << 40).array)
+        pixels = to_rgb8(read_unchanged(tested.places[row], 1 << 40)[0].array)
         image = thumbnail(pixels, f"Image {tested.names[row]}, labeled {true_name}, predicted {called}.")
     except (ReadError, Unreachable):
         image = None

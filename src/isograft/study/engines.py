@@ -19,8 +19,8 @@ from typing import Protocol, Self
 
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.study.jobs import Job
-from isograft.study.threads import computing_on
 from isograft.study.work import do
+from isograft.train.threads import computing_on
 
 ORPHAN_SECONDS = 1.0
 SAVE_SECONDS = 30.0

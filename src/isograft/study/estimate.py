@@ -9,7 +9,7 @@ from pathlib import Path
 
 from isograft.study.jobs import Job
 from isograft.study.results import done
-from isograft.study.threads import computing_on
+from isograft.train.threads import computing_on
 
 BATCH = 16
 LEAST_SECONDS = 1.0

@@ -42,12 +42,16 @@ class Ledger:
         lines = [entry for entry in _lines(done) if entry["key"] not in self._known]
         if not lines:
             return
-        cut_off = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(("\n" if cut_off else "") + "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in lines))
+            stream.truncate(self._whole_bytes())
+            stream.write("".join(json.dumps(entry, sort_keys=True) + "\n" for entry in lines))
             stream.flush()
             os.fsync(stream.fileno())
         self._known |= {entry["key"] for entry in lines}
+
+    def _whole_bytes(self) -> int:
+        """Where the last whole line ends: a kill may have cut one off."""
+        return self.path.read_bytes().rfind(b"\n") + 1
 
 
 def _lines(done: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

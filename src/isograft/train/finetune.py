@@ -30,6 +30,7 @@ from isograft.train.prepare import Opening, open_training
 from isograft.train.probe import Probe, fit_probe
 from isograft.train.record import save_classifier
 from isograft.train.start import Start
+from isograft.train.threads import computing_as_begun
 from isograft.train.validation import open_validation
 from isograft.train.views import plan_views, planned_policy
 
@@ -44,8 +45,9 @@ def finetune(settings: FinetuneSettings) -> Model:
         IsograftError: Bad input, an existing folder, one class only, too few labels.
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
-    with run_folder(settings.out, settings.fixed, settings.resume) as run:
+    with run_folder(settings.out, settings.fixed, settings.resume) as run, computing_as_begun(run):
         if settings.resume and (settings.out / "model.json").exists():
+            run.finish()  # killed at the very end, a run has not come to that
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
         opening = open_training(run, settings)

@@ -35,6 +35,7 @@ from isograft.train.record import save_backbone
 from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_step
 from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
+from isograft.train.threads import computing_as_begun
 from isograft.train.views import plan_views, planned_policy
 
 CLIP = 5.0
@@ -67,8 +68,9 @@ def pretrain(settings: PretrainSettings) -> Model:
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
     began = time.monotonic()
-    with run_folder(settings.out, settings.fixed, settings.resume) as run:
+    with run_folder(settings.out, settings.fixed, settings.resume) as run, computing_as_begun(run):
         if settings.resume and (settings.out / "model.json").exists():
+            run.finish()  # killed at the very end, a run has not come to that
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
         opening = open_training(run, settings)
@@ -159,6 +161,7 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
         refreshed = refresh_batch_statistics(job.method.export_backbone(), job.images, job.preprocess, settings.seed)
         plan.state("batch_statistics", f"{refreshed} layers re-estimated", "on whole images, as inference will see them")
     monitor.remeasure(job.method.export_backbone())
+    history.write()
     model = save_backbone(run, job.method, plan, manifest, job.opening.start, job.preprocess, monitor.latest, Path(settings.data).stem)
     run.finish()
     console.say(f"model: {run.path}")

@@ -76,14 +76,15 @@ def test_a_csv_that_names_its_files_exactly_has_nothing_beside_them_listed_or_lo
 ) -> None:
     csv = image_tree / "some.csv"
     csv.write_text(f"n,file,dx\n1,dark/dark0.png,a\n2,{image_tree}/light/light3.png,b\n3,gone.png,b\n")
-    stat, asked = os.stat, set()
+    stat, scandir, asked = os.stat, os.scandir, set()
 
     def noting(path: Any, *args: Any, **names: Any) -> os.stat_result:
         asked.add(os.fspath(path) if isinstance(path, str | os.PathLike) else path)
         return stat(path, *args, **names)
 
-    def refuse(*_: Any) -> None:
-        raise AssertionError("a folder was listed")
+    def refuse(folder: Any = ".") -> Any:
+        assert not Path(folder).is_relative_to(image_tree), "a folder of images was listed"
+        return scandir(folder)
 
     monkeypatch.setattr(os, "stat", noting)
     monkeypatch.setattr(os, "scandir", refuse)

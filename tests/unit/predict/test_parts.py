@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -181,54 +179,14 @@ def test_where_the_parts_end_leaves_the_bytes_alone(world: SimpleNamespace, monk
     assert (world.root / "a.parquet").read_bytes() == (world.root / "b.parquet").read_bytes()
 
 
-_KILLER = """
-import os, random, signal, sys, time
-from pathlib import Path
-import timm
-from isograft import model
-from isograft.engines import torch_engine
-from isograft.predict import answering, parts, predict
-from isograft.settings import PredictSettings
-
-answering.CHUNK, parts.ROWS = 1, 2
-judged = answering.judged
-answering.judged = lambda *given: time.sleep(0.01) or judged(*given)
-folder, table, out = sys.argv[1:]
-beside = Path(out).parent / f".{Path(out).name}.parts"
-
-def child(resume):
-    process = os.fork()
-    if process == 0:
-        try:
-            predict.predict(PredictSettings(model=Path(folder), input=table, out=Path(out), engine="torch", resume=resume))
-        except BaseException as error:
-            print(error, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return process
-
-draw, kept, wait = random.Random(0), [], 0.1
-for _ in range(80):
-    resume = (beside / "asked.json").exists()
-    if Path(out).exists() and not resume:
-        break
-    process = child(resume)
-    time.sleep(wait * draw.uniform(0.5, 1.5))
-    os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    if os.WIFEXITED(status):
-        break
-    wait *= 1.15
-    kept.append(len(list(beside.glob("part-*"))))
-print("finished", Path(out).exists(), "parts", *kept)
-"""
-
-
-def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(world: SimpleNamespace) -> None:
-    world.run("whole.parquet")
-    command = [sys.executable, "-c", _KILLER, str(world.root / "model"), str(world.table), str(world.root / "p.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    told = done.stdout.split()
-    assert told[:2] == ["finished", "True"], done.stdout + done.stderr
-    assert any(int(parts) > 0 for parts in told[3:]), done.stdout
-    assert (world.root / "p.parquet").read_bytes() == (world.root / "whole.parquet").read_bytes()
+@pytest.mark.parametrize("kept", [["inputs.parquet"], [".asked.json.host-1-0.tmp", "inputs.parquet"], ["part-000000000000.parquet"], []])
+def test_what_a_kill_leaves_before_a_run_was_noted_or_after_it_was_let_go_is_nothing(world: SimpleNamespace, kept: list[str]) -> None:
+    whole = world.run("whole.csv")
+    beside = world.root / ".p.csv.parts"
+    beside.mkdir()
+    for name in kept:
+        (beside / name).write_bytes(b"half")
+    with pytest.raises(IsograftError, match="no interrupted run to resume; leave --resume out"):
+        world.run("p.csv", resume=True)
+    assert not beside.exists()
+    assert world.run("p.csv").equals(whole)

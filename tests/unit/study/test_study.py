@@ -3,11 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,43 +76,6 @@ def test_the_figures_of_a_row_are_those_of_its_predictions(whole: Path) -> None:
 def test_processes_side_by_side_give_the_same_bytes(whole: Path, write_study: Write, study_cache: Path, tmp_path: Path) -> None:
     run(write_study(), tmp_path / "out", study_cache, jobs=2)
     assert (tmp_path / "out/results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
-
-
-def test_a_study_killed_at_any_moment_and_resumed_gives_the_same_bytes(
-    whole: Path, write_study: Write, study_cache: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "isograft",
-        "study",
-        str(write_study()),
-        "--out",
-        str(out),
-        "--jobs",
-        "1",
-        "--cache-dir",
-        str(study_cache),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    moments = random.Random(0)
-    for wanted in (0, 1, 2, 4):  # once so many jobs are finished, at a random moment of what follows
-        process = subprocess.Popen([*command, *(["--resume"] if out.exists() else [])], env=environment, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 120
-        while time.monotonic() < until and process.poll() is None and not ((out / "jobs").exists() and len(finished_jobs(out)) >= wanted):
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    (out / "results.parquet").unlink(missing_ok=True)  # where the last moment came too late
-    begun = {key: (out / "jobs" / key / "done.json").stat().st_mtime_ns for key in finished_jobs(out)}
-    assert len(begun) >= 4
-    run(write_study(), out, study_cache, resume=True)
-    assert all((out / "jobs" / key / "done.json").stat().st_mtime_ns == when for key, when in begun.items())
-    assert (out / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
-    keys = [json.loads(line)["key"] for line in (out / "ledger.jsonl").read_text().splitlines()]
-    assert len(keys) == len({*keys})
 
 
 def test_a_training_broken_off_by_ctrl_c_goes_on_where_it_was_and_ends_in_the_same_bytes(
