@@ -27,7 +27,7 @@ def told(**options: Any) -> ServeSettings:
 
 def test_a_backbone_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.json").write_text("{}")
-    monkeypatch.setattr(module, "read_passport", lambda path: type("Passport", (), {"classes": None}))
+    monkeypatch.setattr(module, "read_passport", lambda path, seal: type("Passport", (), {"classes": None}))
     with pytest.raises(IsograftError, match="is a pretrained backbone without classes; train a classifier"):
         serve(told(model=tmp_path))
 
