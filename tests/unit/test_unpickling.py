@@ -172,8 +172,8 @@ def test_model_folders_and_caches_are_opened_under_the_guard(opened, monkeypatch
 
     monkeypatch.setattr(Path, "is_file", unpickles)
     monkeypatch.setattr("isograft.model.load_file", unpickles)
-    monkeypatch.setattr("isograft.data.cache._File", unpickles)
-    given = {"load": ("folder",), "tensors": (Model(Path("folder"), None),), "_open": ("path", None, None)}[opened.__name__]
+    monkeypatch.setattr(Path, "open", unpickles)
+    given = {"load": ("folder",), "tensors": (Model(Path("folder"), None),), "_open": (Path("path"), None, None, None)}[opened.__name__]
     with pytest.raises(PickleRefused):
         opened(*given)
     assert not proof.exists()
