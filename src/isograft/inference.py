@@ -132,8 +132,7 @@ def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int 
 
 def squared(decoded: Pixels, preprocess: Preprocess) -> Picture:
     """A decoded image, ready for the network."""
-    pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
-    return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
+    return Picture(preprocess.square(to_rgb8(decoded.array)), reason=decoded.note or None, pixel_hash=pixel_hash(decoded.array))
 
 
 def read_ahead(

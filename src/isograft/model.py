@@ -32,7 +32,7 @@ from isograft.passport import (
     WEIGHTS_FILE,
     BackboneRecord,
     Passport,
-    read_passport,
+    open_passport,
     render,
     sha256,
 )
@@ -64,10 +64,7 @@ class Model:
             IsograftError: It is no model folder, is unfinished, or a file is missing or damaged; the file is named.
         """
         folder = Path(folder)
-        path = folder / PASSPORT_FILE
-        if not path.is_file():
-            raise IsograftError(_why_no_model(folder))
-        passport = read_passport(path)
+        passport = open_passport(folder)
         for name, expected in passport.files.items():
             if name != PASSPORT_FILE and (name not in SPARED_FILES or (folder / name).exists()):
                 _check_file(folder, name, expected)
@@ -216,14 +213,6 @@ class Model:
     @cached_property
     def _seen(self) -> pl.DataFrame:
         return seen_table(pl.read_parquet(self.folder / SEEN_FILE))
-
-
-def _why_no_model(folder: Path) -> str:
-    if not folder.exists():
-        return f"there is no model folder {folder}; check the path"
-    if (folder / "run.json").is_file():
-        return f"{folder} holds a run that is not finished; repeat its command with --resume, then use the model"
-    return f"{folder} is no model folder: it has no {PASSPORT_FILE}; give the --out folder of pretrain or finetune"
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:

@@ -180,6 +180,30 @@ def content_hash_of(passport: Passport, files: Mapping[str, str]) -> str:
     return sha256(canonical(record))
 
 
+def open_passport(folder: Path) -> Passport:
+    """The passport of a model folder, without its weights: at once, as nothing heavy is loaded.
+
+    Raises:
+        IsograftError: It is no model folder, is unfinished, or its passport is damaged.
+    """
+    path = folder / PASSPORT_FILE
+    if not path.is_file():
+        raise IsograftError(_why_no_model(folder))
+    return read_passport(path)
+
+
+def require_classifier(folder: Path) -> Passport:
+    """The passport of a classifier; see `open_passport`.
+
+    Raises:
+        IsograftError: It is none.
+    """
+    passport = open_passport(folder)
+    if not passport.classes:
+        raise IsograftError(f"{folder} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    return passport
+
+
 def read_passport(path: Path) -> Passport:
     """Read `model.json` and check that not a byte of it was changed.
 
@@ -203,6 +227,14 @@ def read_passport(path: Path) -> Passport:
     if render(passport) != content or passport.files.get(PASSPORT_FILE) != _own_hash(passport):
         raise _damaged(path)
     return passport
+
+
+def _why_no_model(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no model folder {folder}; check the path"
+    if (folder / "run.json").is_file():
+        return f"{folder} holds a run that is not finished; repeat its command with --resume, then use the model"
+    return f"{folder} is no model folder: it has no {PASSPORT_FILE}; give the --out folder of pretrain or finetune"
 
 
 def _own_hash(passport: Passport) -> str:

@@ -16,7 +16,7 @@ from isograft.errors import IsograftError
 from isograft.inference import Answer, Picture, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
 from isograft.options import near
-from isograft.passport import PASSPORT_FILE, read_passport
+from isograft.passport import require_classifier
 from isograft.predictions import further_columns, judged, table_bytes
 from isograft.run import require_free, whole_folder
 from isograft.settings import ExplainSettings
@@ -90,14 +90,9 @@ def _check_model(settings: ExplainSettings) -> None:
     """Refuse, before anything heavy is loaded, a model that is no classifier and a class that it does not know.
 
     Raises:
-        IsograftError: It is so. A folder without a passport is left to `Model.load`, which says what is wrong with it.
+        IsograftError: It is so.
     """
-    path = settings.model / PASSPORT_FILE
-    if not path.is_file():
-        return
-    classes = read_passport(path).classes
-    if not classes:
-        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    classes = require_classifier(settings.model).classes or []
     if settings.target is not None and settings.target not in classes:
         known = near(settings.target, classes) or f"; it knows {', '.join(classes)}"
         raise IsograftError(f"--target {settings.target} is no class of {settings.model}{known}")

@@ -13,6 +13,7 @@ import polars as pl
 from isograft import console
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.inputs import Inputs, list_inputs
+from isograft.passport import require_classifier
 from isograft.predict.parts import Parts, parts_beside
 from isograft.predictions import check_pooling, further_columns, pooled
 from isograft.run import require_free
@@ -49,6 +50,7 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
         raise IsograftError(f"--out {settings.out} already exists; delete it or choose another name")
     if settings.heatmaps is not None and not settings.resume:
         require_free(settings.heatmaps, "--heatmaps")
+    require_classifier(settings.model)
     with parts_beside(settings.out, settings.resume) as parts:
         inputs = list_inputs(settings)
         if settings.pool_by is not None:
@@ -70,8 +72,6 @@ def _classifier(settings: PredictSettings) -> Model:
     from isograft.model import Model
 
     model = Model.load(settings.model)
-    if not model.classes:
-        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
     if settings.pool_by in {point.name for point in model.judgement().points if point.by_hand}:
         raise IsograftError(
             f"--pool-by {settings.pool_by}: the answer has a column of that name itself, a threshold of the model; rename yours"

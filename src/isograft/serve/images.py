@@ -78,17 +78,13 @@ def uploads(data: bytes, preprocess: Preprocess, max_pixels: int) -> Iterator[Up
 
 
 def _decoded(data: bytes, max_pixels: int) -> Iterator[tuple[str, Pixels]]:
-    if data[128:132] == b"DICM":  # first, as its first 128 bytes may be those of another format
+    if begins_like_dicom(data):  # first: the 128 bytes before its letters may be those of a TIFF, and no image begins like its data sets
         yield from decode_dicom(data, max_pixels, MOST_FRAMES, ALL_FRAMES * max_pixels)
         return
     try:
         header = sniff(data)
     except HeaderError:
         header = None  # `decode_image` tells what is wrong
-    else:
-        if header is None and begins_like_dicom(data):
-            yield from decode_dicom(data, max_pixels, MOST_FRAMES, ALL_FRAMES * max_pixels)
-            return
     if header is not None and header.pyramid:
         raise ReadError("unsupported", "it is a whole-slide image, which is read tile by tile; use isograft predict")
     yield "", decode_image(data, max_pixels)

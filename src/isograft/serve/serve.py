@@ -10,7 +10,7 @@ from isograft import console
 from isograft.data.places import THUMBNAILS_FILE
 from isograft.errors import IsograftError
 from isograft.extras import needed
-from isograft.passport import PASSPORT_FILE, read_passport
+from isograft.passport import open_passport
 from isograft.settings import ServeSettings
 
 _SHORTEST_TOKEN = 16
@@ -55,9 +55,8 @@ def serve(settings: ServeSettings) -> None:
 
 
 def _check_model(settings: ServeSettings) -> None:
-    """Refuse a backbone without anything to label before anything heavy is loaded; a folder without a passport is left to `Model.load`."""
-    path = settings.model / PASSPORT_FILE
-    if not path.is_file() or read_passport(path).classes:
+    """Refuse what is no model, or a backbone without anything to label, before anything heavy is loaded."""
+    if open_passport(settings.model).classes:
         return
     told = f"{settings.model} is a pretrained backbone without classes"
     if settings.label is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,12 +40,13 @@ PASSPORT = Passport(
 
 
 @pytest.fixture
-def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch, write_passport: Callable[..., None]) -> SimpleNamespace:
     """A stand-in model folder with a small real network, and a tree of 12 images in 2 folders."""
     torch.manual_seed(1)
     network = timm.create_model("test_resnet", num_classes=2).eval()
     folder = tmp_path / "model"
     folder.mkdir()
+    write_passport(folder, PASSPORT)
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), content_hash="c0ffee",
         network=lambda: network, seen=lambda: pl.DataFrame(schema=lineage.SEEN_SCHEMA),
@@ -192,8 +194,8 @@ def test_an_existing_table_is_left_alone(world: SimpleNamespace) -> None:
     assert (world.root / "p.csv").read_text() == "mine"
 
 
-def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace) -> None:
-    world.model.classes = None
+def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace, write_passport: Callable[..., None]) -> None:
+    write_passport(world.model.folder, PASSPORT, without_classes=True)
     with pytest.raises(IsograftError, match="pretrained backbone without classes"):
         world.run(world.tree)
 

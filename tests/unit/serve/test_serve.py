@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from isograft import console
 from isograft.errors import IsograftError
+from isograft.model import Model
 from isograft.serve import serve as module
 from isograft.serve.serve import serve
 from isograft.settings import ServeSettings
@@ -25,9 +27,8 @@ def told(**options: Any) -> ServeSettings:
     return ServeSettings.model_validate(options)
 
 
-def test_a_backbone_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.json").write_text("{}")
-    monkeypatch.setattr(module, "read_passport", lambda path: type("Passport", (), {"classes": None}))
+def test_a_backbone_is_refused_before_anything_is_loaded(tmp_path: Path, model: Model, write_passport: Callable[..., None]) -> None:
+    write_passport(tmp_path, model.passport, without_classes=True)
     with pytest.raises(IsograftError, match="is a pretrained backbone without classes; train a classifier"):
         serve(told(model=tmp_path))
 
