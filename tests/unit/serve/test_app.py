@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -244,18 +245,17 @@ def test_a_network_that_fails_fails_those_who_asked_and_nobody_later(make: Make,
 
 
 def test_who_waits_too_long_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     app = make(bounds=Bounds(seconds=0.2))
-    whole = app.service.batcher._answering
+    whole, go = app.service.batcher._answering, threading.Event()
 
     class Slow(Stub):
         def __call__(self, images: list[np.ndarray]) -> Any:
-            time.sleep(1)
+            go.wait(120)
             return whole(images)
 
     monkeypatch.setattr(app.service.batcher, "_answering", Slow())
     response = post(app, jpeg(1))
+    go.set()
     assert response.status_code == 504 and "0.2 seconds" in response.json()["detail"]
 
 

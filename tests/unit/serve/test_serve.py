@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -76,25 +75,20 @@ def test_only_a_server_that_others_reach_makes_a_token_of_its_own(folder: Path) 
 def test_it_tells_its_address_answers_and_stops_when_told(folder: Path) -> None:
     command = [sys.executable, "-m", "isograft", "serve", str(folder), "--port", "0", "--host", "0.0.0.0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        guard = threading.Timer(60, process.kill)
+        guard = threading.Timer(300, process.kill)
         guard.start()
         assert process.stdout is not None and process.stderr is not None
         address, _, token = process.stdout.readline().strip().partition("#token=")
         port = address.rstrip("/").rpartition(":")[2]
         local = f"http://127.0.0.1:{port}"
-        for _ in range(100):
-            try:
-                assert urllib.request.urlopen(f"{local}/health", timeout=5).read() == b'{"status":"ok"}'
-                break
-            except OSError:
-                time.sleep(0.05)
+        assert urllib.request.urlopen(f"{local}/health", timeout=120).read() == b'{"status":"ok"}'
         asked = urllib.request.Request(f"{local}/api/model", headers={"Authorization": f"Bearer {token}"})
-        assert b'"classes"' in urllib.request.urlopen(asked, timeout=5).read()
+        assert b'"classes"' in urllib.request.urlopen(asked, timeout=120).read()
         with pytest.raises(OSError, match="401"):
-            urllib.request.urlopen(f"{local}/api/model", timeout=5)
+            urllib.request.urlopen(f"{local}/api/model", timeout=120)
         os.kill(process.pid, signal.SIGTERM)
         said = process.stderr.read()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         guard.cancel()
     assert address.startswith("http://0.0.0.0:") and len(token) >= 32
     assert "research use only" in said and "not encrypted: put a server with TLS in front" in said and said.endswith("stopped\n")
