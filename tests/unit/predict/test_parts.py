@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +39,7 @@ def world(tmp_path: Path, write_image: Callable[[Path, np.ndarray], Path], monke
     """A real model folder, 23 images of which one is broken, and parts of 4 rows."""
     monkeypatch.setattr(answering, "CHUNK", 2)
     monkeypatch.setattr(parts, "ROWS", 4)
+    monkeypatch.setattr(parts, "SECONDS", 1e9)
     torch.manual_seed(0)
     backbone = timm.create_model("test_resnet", num_classes=0)
     passport = Passport(
@@ -150,16 +153,17 @@ def test_two_runs_do_not_write_one_table(world: SimpleNamespace, monkeypatch: py
     def waits(self: Parts, *given: Any, **asked: Any) -> None:
         begin(self, *given, **asked)
         reached.set()
-        go_on.wait(20)
+        go_on.wait(120)
 
     monkeypatch.setattr(Parts, "begin", waits)
     first = threading.Thread(target=world.run, args=("p.csv",))
     first.start()
-    assert reached.wait(20)
+    assert reached.wait(120)
     with pytest.raises(IsograftError, match="being written by another run"):
         world.run("p.csv")
     go_on.set()
-    first.join()
+    first.join(120)
+    assert not first.is_alive()
     assert len(pl.read_csv(world.root / "p.csv")) == IMAGES
 
 
@@ -181,54 +185,75 @@ def test_where_the_parts_end_leaves_the_bytes_alone(world: SimpleNamespace, monk
     assert (world.root / "a.parquet").read_bytes() == (world.root / "b.parquet").read_bytes()
 
 
-_KILLER = """
-import os, random, signal, sys, time
+class Watch:
+    """Copies what a run has on the disk before every change to it: what a process that is killed at that moment leaves behind."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._busy = False
+        self.moments: list[Path] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, given: tuple[Any, ...]) -> None:
+        if self.folder is None or self._busy or event not in {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            return
+        if event == "open" and not (isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        if isinstance(given[0], str | os.PathLike) and Path(given[0]).is_relative_to(self.folder):
+            self._busy = True
+            try:
+                moment = self.folder.with_name(f"{self.folder.name}-{len(self.moments):03d}")
+                shutil.copytree(self.folder, moment)
+                (moment / ".p.parquet.parts" / ".lock").unlink(missing_ok=True)  # a dead process holds none
+                self.moments.append(moment)
+            finally:
+                self._busy = False
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_in_the_same_bytes(world: SimpleNamespace) -> None:
+    whole = world.root / "whole.parquet"
+    world.run(whole)
+    watch, folder = Watch(), world.root / "killed"
+    folder.mkdir()
+    watch.folder = folder
+    world.run(folder / "p.parquet")
+    watch.folder = None
+    kept = {len(list((moment / ".p.parquet.parts").glob("part-*"))) for moment in watch.moments}
+    assert kept == set(range(-(-IMAGES // 4) + 1))  # of every number of parts, none and all included, there was a moment
+    resumed = 0
+    for moment in watch.moments:
+        out = moment / "p.parquet"
+        unfinished = (moment / ".p.parquet.parts" / "asked.json").exists()
+        if unfinished or not out.exists():
+            resumed += unfinished
+            world.run(out, resume=unfinished)
+        assert out.read_bytes() == whole.read_bytes(), moment.name
+    assert resumed > IMAGES // 4
+
+
+_KILLED = """
+import os, signal, sys
 from pathlib import Path
-import timm
-from isograft import model
-from isograft.engines import torch_engine
 from isograft.predict import answering, parts, predict
 from isograft.settings import PredictSettings
 
-answering.CHUNK, parts.ROWS = 1, 2
-judged = answering.judged
-answering.judged = lambda *given: time.sleep(0.01) or judged(*given)
+answering.CHUNK, parts.ROWS, parts.SECONDS, judged, done = 2, 4, 1e9, answering.judged, []
+def dies(*given):
+    done.append(given)
+    if len(done) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return judged(*given)
+answering.judged = dies
 folder, table, out = sys.argv[1:]
-beside = Path(out).parent / f".{Path(out).name}.parts"
-
-def child(resume):
-    process = os.fork()
-    if process == 0:
-        try:
-            predict.predict(PredictSettings(model=Path(folder), input=table, out=Path(out), engine="torch", resume=resume))
-        except BaseException as error:
-            print(error, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return process
-
-draw, kept, wait = random.Random(0), [], 0.1
-for _ in range(80):
-    resume = (beside / "asked.json").exists()
-    if Path(out).exists() and not resume:
-        break
-    process = child(resume)
-    time.sleep(wait * draw.uniform(0.5, 1.5))
-    os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    if os.WIFEXITED(status):
-        break
-    wait *= 1.15
-    kept.append(len(list(beside.glob("part-*"))))
-print("finished", Path(out).exists(), "parts", *kept)
+predict.predict(PredictSettings(model=Path(folder), input=table, out=Path(out), engine="torch"))
 """
 
 
-def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(world: SimpleNamespace) -> None:
+def test_a_process_that_was_killed_left_no_lock_and_its_rows(world: SimpleNamespace) -> None:
     world.run("whole.parquet")
-    command = [sys.executable, "-c", _KILLER, str(world.root / "model"), str(world.table), str(world.root / "p.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    told = done.stdout.split()
-    assert told[:2] == ["finished", "True"], done.stdout + done.stderr
-    assert any(int(parts) > 0 for parts in told[3:]), done.stdout
+    command = [sys.executable, "-c", _KILLED, str(world.root / "model"), str(world.table), str(world.root / "p.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list((world.root / ".p.parquet.parts").glob("part-*"))) == 2
+    world.run("p.parquet", resume=True)
     assert (world.root / "p.parquet").read_bytes() == (world.root / "whole.parquet").read_bytes()

@@ -60,9 +60,11 @@ def connected(port: int) -> socket.socket:
 def until(true: Callable[[], bool]) -> bool:
     """Whether something comes true before patience ends."""
     end = time.monotonic() + PATIENCE
-    while not true() and time.monotonic() < end:
+    while time.monotonic() < end:
+        if true():
+            return True
         time.sleep(0.01)
-    return true()
+    return False
 
 
 def test_a_connection_that_sends_nothing_or_a_byte_at_a_time_is_closed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
