@@ -27,7 +27,7 @@ def serve(settings: ServeSettings) -> None:
         needed(module, "serve")
     _check_model(settings)
     token = _token(settings)
-    from isograft.serve.server import listen, run, url
+    from isograft.serve.server import listen, run, urls
 
     with listen(settings.host, settings.port) as bound:
         from isograft.model import Model
@@ -45,9 +45,10 @@ def serve(settings: ServeSettings) -> None:
         bounds = Bounds(settings.max_megabytes, settings.max_megapixels)
         service = Service(model, bounds, labeling, settings.engine) if model.classes else Desk(model, bounds, labeling)
         try:
-            app = build_app(service, Rules.of(settings.host, settings.local, token))
+            # Who gives a token of their own may have a server with TLS in front, which calls this one by another name.
+            app = build_app(service, Rules.of(settings.host, settings.local and settings.token_file is None, token))
             _tell(settings, service.judgement.missing if isinstance(service, Service) else "")
-            console.result(url(settings.host, bound, token))
+            console.result("\n".join(urls(settings.host, bound, token)))
             run(app, service, bound)
         finally:
             service.close()

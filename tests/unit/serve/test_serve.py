@@ -90,6 +90,6 @@ def test_it_tells_its_address_answers_and_stops_when_told(folder: Path) -> None:
         said = process.stderr.read()
         assert process.wait(120) == 0
         guard.cancel()
-    assert address.startswith("http://0.0.0.0:") and len(token) >= 32
+    assert address.startswith("http://127.0.0.1:") and len(token) >= 32
     assert "research use only" in said and "not encrypted: put a server with TLS in front" in said and said.endswith("stopped\n")
     assert "GET" not in said and token not in said

@@ -22,7 +22,7 @@ from tests.unit.serve.conftest import Stub, jpeg, listening
 from isograft.errors import IsograftError
 from isograft.serve import server as module
 from isograft.serve.desk import Bounds
-from isograft.serve.server import Server, listen, url
+from isograft.serve.server import Server, listen, urls
 from isograft.serve.upload import Patience
 
 Make = Callable[..., SimpleNamespace]
@@ -268,8 +268,17 @@ def test_answers_are_sent_without_delay(make: Make, monkeypatch: pytest.MonkeyPa
 def test_the_token_stands_in_the_fragment_of_the_url() -> None:
     with listen("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
-        assert url("127.0.0.1", bound, "") == f"http://127.0.0.1:{port}/"
-        assert url("::1", bound, "secret") == f"http://[::1]:{port}/#token=secret"
+        assert urls("127.0.0.1", bound, "") == [f"http://127.0.0.1:{port}/"]
+        assert urls("::1", bound, "secret") == [f"http://[::1]:{port}/#token=secret"]
+
+
+def test_a_server_on_every_address_names_those_that_can_be_opened() -> None:
+    with listen("127.0.0.1", 0) as bound:
+        port = bound.getsockname()[1]
+        here, there = urls("0.0.0.0", bound, "secret")
+        assert here == f"http://127.0.0.1:{port}/#token=secret"
+        assert there == f"http://{socket.gethostname()}:{port}/#token=secret"
+        assert urls("::", bound, "")[0] == f"http://[::1]:{port}/"
 
 
 def test_a_refused_upload_is_told_though_it_was_not_taken_to_its_end(make: Make) -> None:
