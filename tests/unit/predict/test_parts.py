@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,9 @@ import timm
 import torch
 
 from isograft.data.preprocess import Preprocess
+from isograft.engines.torch_engine import TorchEngine
 from isograft.errors import IsograftError, RunInterrupted
+from isograft.inputs import list_inputs
 from isograft.lineage import SEEN_SCHEMA
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.heads import Classifier, build_head
@@ -183,6 +186,19 @@ def test_where_the_parts_end_leaves_the_bytes_alone(world: SimpleNamespace, monk
     monkeypatch.setattr(answering, "CHUNK", 3)
     world.run("b.parquet")
     assert (world.root / "a.parquet").read_bytes() == (world.root / "b.parquet").read_bytes()
+
+
+def test_rows_that_come_slowly_are_not_held_until_a_chunk_is_full(world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with heatmaps; a clock that every look at it puts 4 s on."""
+    whole = world.run("whole.parquet")
+    monkeypatch.setattr(answering, "CHUNK", 256)
+    model = Model.load(world.root / "model")
+    inputs = list_inputs(PredictSettings(model=model.folder, input=str(world.table), out=world.root / "p.csv"))
+    with TorchEngine(model.network(), model.preprocess) as engine:
+        slow = answering.LocalAnswering(model, engine, model.symmetries(False), now=partial(next, count(0, 4)))
+        tables = list(slow.tables(inputs))
+    assert {len(table) for table in tables[:-1]} == {3}  # after 12 s
+    assert pl.concat(tables).equals(whole.select(tables[0].columns))
 
 
 class Watch:
