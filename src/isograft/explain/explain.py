@@ -125,8 +125,7 @@ def _rows(
                 row = judgement.probabilities([answer])[0]
                 written = files.add(number, uri, place, picture.pixels, row, target)
                 gallery.add(uri, picture, answer.embeddings, row, written)
-            told = Picture(None, picture.status, picture.reason, picture.pixel_hash)
-            yield _Row(uri, told, answer, written and written.without_pictures())
+            yield _Row(uri, picture.told, answer, written and written.without_pictures())
             progress.advance()
 
 
@@ -146,7 +145,7 @@ def _table(rows: list[_Row], classes: list[str], inputs: Inputs, judgement: Judg
     }
     frames = [
         pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)),
-        judged([row.answer for row in rows], ids, judgement, classes),
+        judged([row.answer for row in rows], ids, judgement, classes, [row.picture.unfit for row in rows]),
         pl.DataFrame(files, schema=dict.fromkeys(files, pl.String)),
     ]
     table = pl.concat(frames, how="horizontal")

@@ -98,7 +98,7 @@ class LocalAnswering:
             picture, answer = next(said)
             if self.heatmaps is not None and picture.pixels is not None and answer is not None:
                 self.heatmaps.add(offset + number, uri, place, picture.pixels, self._judgement.probabilities([answer])[0])
-            yield uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), answer
+            yield uri, picture.told, answer
 
     def _table(self, rows: list[tuple[str, Picture, Answer | None]]) -> pl.DataFrame:
         ids = [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows]
@@ -109,4 +109,5 @@ class LocalAnswering:
             "reason": [picture.reason for _, picture, _ in rows],
         }
         described = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
-        return pl.concat([described, judged([answer for _, _, answer in rows], ids, self._judgement, self._classes)], how="horizontal")
+        answers, unfit = [answer for _, _, answer in rows], [picture.unfit for _, picture, _ in rows]
+        return pl.concat([described, judged(answers, ids, self._judgement, self._classes, unfit)], how="horizontal")

@@ -22,7 +22,7 @@ import polars as pl
 from isograft.errors import IsograftError
 from isograft.inputs import Inputs
 from isograft.locks import only_one
-from isograft.predictions import table_bytes
+from isograft.predictions import harmless, table_bytes
 from isograft.run import sync, write_atomic
 
 ROWS = 4096
@@ -106,7 +106,7 @@ class Parts:
             if table is not None:
                 temporary.write_bytes(table_bytes(table, out))
             elif out.suffix.lower() == ".csv":
-                self.scan().sink_csv(temporary)
+                harmless(self.scan()).sink_csv(temporary)
             else:
                 self.scan().sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP, maintain_order=True)
             if out.exists() and not filecmp.cmp(temporary, out, shallow=False):

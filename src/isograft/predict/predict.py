@@ -42,8 +42,8 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
         see `isograft.predictions.pooled`.
 
     Raises:
-        IsograftError: The model is no classifier, the input names no image, the output exists already or cannot be written, or the run to
-            be resumed was another.
+        IsograftError: The model is no classifier, the input names no image, the output exists already or cannot be written, the run to
+            be resumed was another, or not one input could be answered (the table, which says why, is written).
         RunInterrupted: Ctrl-C, after rows were kept.
     """
     if settings.out.exists() and not settings.resume:
@@ -143,6 +143,8 @@ def _finish(parts: Parts, classes: list[str], settings: PredictSettings) -> pl.D
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(bad["status"].value_counts().rows()))
         console.warn(f"{len(bad):,} of {len(table):,} inputs have no answer ({kinds}); the columns status and reason say why")
     together = "" if settings.pool_by is None else f", {len(answered):,} answers by {settings.pool_by}"
+    if len(bad) == len(table):
+        raise IsograftError(f"none of the {len(table):,} inputs could be answered; {settings.out} says why, one by one")
     console.say(f"{len(table) - len(bad):,} images classified{together}; written to {settings.out}")
     return answered
 

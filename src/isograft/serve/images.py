@@ -44,6 +44,7 @@ class Shown:
         height: Of the whole image, in pixels.
         note: How an unusual file was read; empty for an ordinary one.
         square: uint8 (S, S, 3), what the network sees.
+        unfit: Whether too little of it is left to judge, so that the model abstains.
     """
 
     part: str
@@ -52,13 +53,15 @@ class Shown:
     height: int
     note: str
     square: Image
+    unfit: bool
 
 
 def shown(upload: Upload) -> Shown:
     """The little of an image that is needed for its answer."""
-    assert upload.picture.pixels is not None  # noqa: S101  (`squared` always has them)
     height, width = upload.pixels.array.shape[:2]
-    return Shown(upload.part, (upload.picture.pixel_hash or "")[:16], width, height, upload.picture.reason or "", upload.picture.pixels)
+    picture = upload.picture
+    assert picture.pixels is not None  # noqa: S101  (`squared` always has them)
+    return Shown(upload.part, (picture.pixel_hash or "")[:16], width, height, picture.reason or "", picture.pixels, picture.unfit)
 
 
 def uploads(data: bytes, preprocess: Preprocess, max_pixels: int) -> Iterator[Upload]:

@@ -156,7 +156,8 @@ class Service(Desk):
             probabilities=dict(zip(self.classes, row.tolist(), strict=True)),
             prediction_set=judged.prediction_set,
             points={point.name: values[point.name] for point in self.judgement.points if point.by_hand},
-            **{name: values[name] for name in ("abstain", "out_of_domain", "domain_distance")},
+            abstain=True if one.unfit else values["abstain"],
+            **{name: values[name] for name in ("out_of_domain", "domain_distance")},
         )
 
     def _gauges(self) -> None:

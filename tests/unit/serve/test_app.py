@@ -223,6 +223,11 @@ def test_a_slide_is_for_predict(shared: SimpleNamespace, tmp_path: Path) -> None
     assert response.status_code == 415 and "isograft predict" in response.json()["detail"]
 
 
+def test_of_an_image_of_which_too_little_is_left_the_answer_abstains_with_a_note(make: Make) -> None:
+    (answer,) = post(make(), png(1, 200, 4)).json()["answers"]
+    assert answer["abstain"] is True and answer["note"] == "4 x 200 pixels are too few to judge, so the model abstains"
+
+
 def test_a_full_house_says_when_to_come_back(make: Make) -> None:
     app = make(bounds=Bounds(requests=0))
     response = post(app, jpeg(1))
