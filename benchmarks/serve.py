@@ -111,7 +111,7 @@ def be_server(model: Path, batch: int, engine: str) -> None:
     from isograft.serve.app import build_app
     from isograft.serve.batcher import Batcher
     from isograft.serve.guard import Rules
-    from isograft.serve.server import listen, run, url
+    from isograft.serve.server import listen, run, urls
     from isograft.serve.service import Service
 
     loaded = Model.load(model)
@@ -120,7 +120,7 @@ def be_server(model: Path, batch: int, engine: str) -> None:
         service.batcher.close()
         service.batcher = Batcher(Answering(engine_of(loaded, engine, batch)), service.judgement)
     with listen("127.0.0.1", 0) as bound:
-        print(url("127.0.0.1", bound, ""), flush=True)
+        print(*urls("127.0.0.1", bound, ""), flush=True)
         run(build_app(service, Rules.of("127.0.0.1", True)), service, bound)
     service.close()
 

@@ -402,7 +402,7 @@ def serve(
 
     Args:
         model: The model folder.
-        host: Address to listen on; anything but this machine itself asks clients for a token.
+        host: Address to listen on: 127.0.0.1 lets in this machine alone, 0.0.0.0 whoever can reach it and has the token.
         port: Port to listen on; 0 takes a free one.
         token_file: File with the token that clients must send [default: a new one if others can reach --host or images are shown].
         engine: What computes, as predict --engine has it; onnxruntime answers more clients at a time.

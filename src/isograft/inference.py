@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from isograft.data.address import Address
 from isograft.data.containers import read_unchanged
 from isograft.data.hashing import pixel_hash
+from isograft.data.proportions import unfit
 from isograft.data.readers import Pixels, ReadError, to_rgb8
 from isograft.data.symmetries import IDENTITY, turned
 from isograft.errors import IsograftError, Unreachable
@@ -104,12 +105,19 @@ class Picture:
             or `changed`, where a manifest knows other pixels than the file has now.
         reason: One sentence about a status that is not `ok`, or a note on how an unusual file was read.
         pixel_hash: SHA-256 of the decoded pixels before any scaling.
+        unfit: Whether too little of it is left to judge, so that no answer is to be relied on.
     """
 
     pixels: Image | None
     status: str = "ok"
     reason: str | None = None
     pixel_hash: str | None = None
+    unfit: bool = False
+
+    @property
+    def told(self) -> Picture:
+        """What is told of it, without the pixels."""
+        return replace(self, pixels=None)
 
 
 def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -133,8 +141,10 @@ def read_picture(place: Address | Path, preprocess: Preprocess, max_pixels: int 
 
 def squared(decoded: Pixels, preprocess: Preprocess, known: str | None = None) -> Picture:
     """A decoded image, ready for the network; its pixel hash is computed unless it is known."""
-    pixels = preprocess.fit(preprocess.working(to_rgb8(decoded.array)))
-    return Picture(np.ascontiguousarray(pixels), reason=decoded.note or None, pixel_hash=known or pixel_hash(decoded.array))
+    why = unfit(*decoded.array.shape[:2])
+    note = "; ".join(filter(None, (decoded.note, why))) or None
+    found = known or pixel_hash(decoded.array)
+    return Picture(preprocess.square(to_rgb8(decoded.array)), reason=note, pixel_hash=found, unfit=bool(why))
 
 
 def read_ahead(

@@ -32,12 +32,12 @@ from isograft.passport import (
     WEIGHTS_FILE,
     BackboneRecord,
     Passport,
-    read_passport,
+    open_passport,
     render,
     sha256,
 )
 from isograft.run import write_atomic
-from isograft.seal import split_seal
+from isograft.seal import without_seal
 from isograft.unpickling import nothing_unpickled
 
 __all__ = ["BackboneRecord", "Model", "Passport"]
@@ -70,11 +70,8 @@ class Model:
             IsograftError: It is no model folder, is unfinished, or not the approved one; or a file, which is named, is missing, damaged,
                 or not of this model.
         """
-        folder, seal = split_seal(folder)
-        path = folder / PASSPORT_FILE
-        if not path.is_file():
-            raise IsograftError(_why_no_model(folder))
-        passport = read_passport(path, seal)
+        passport = open_passport(folder)
+        folder = without_seal(folder)
         for name, expected in passport.files.items():
             if name != PASSPORT_FILE and (name not in SPARED_FILES or (folder / name).exists()):
                 _check_file(folder, name, expected)
@@ -232,14 +229,6 @@ class Model:
     @cached_property
     def _seen(self) -> pl.DataFrame:
         return seen_table(pl.read_parquet(self.folder / SEEN_FILE))
-
-
-def _why_no_model(folder: Path) -> str:
-    if not folder.exists():
-        return f"there is no model folder {folder}; check the path"
-    if (folder / "run.json").is_file():
-        return f"{folder} holds a run that is not finished; repeat its command with --resume, then use the model"
-    return f"{folder} is no model folder: it has no {PASSPORT_FILE}; give the --out folder of pretrain or finetune"
 
 
 def _check_file(folder: Path, name: str, expected: str) -> None:

@@ -27,7 +27,7 @@ from pydantic import (
 
 from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
-from isograft.seal import check_seal
+from isograft.seal import check_seal, split_seal
 
 FORMAT_VERSION = 1
 PASSPORT_FILE = "model.json"
@@ -181,6 +181,34 @@ def content_hash_of(passport: Passport, files: Mapping[str, str]) -> str:
     return sha256(canonical(record))
 
 
+def open_passport(place: Path | str) -> Passport:
+    """The passport of a model folder, without its weights: at once, as nothing heavy is loaded.
+
+    Args:
+        place: The folder, or `FOLDER@sha256:SEAL` for the one model that was approved (see `isograft.seal`).
+
+    Raises:
+        IsograftError: It is no model folder, is unfinished, or not the approved one; or its passport is damaged.
+    """
+    folder, seal = split_seal(place)
+    path = folder / PASSPORT_FILE
+    if not path.is_file():
+        raise IsograftError(_why_no_model(folder))
+    return read_passport(path, seal)
+
+
+def require_classifier(place: Path | str) -> Passport:
+    """The passport of a classifier; see `open_passport`.
+
+    Raises:
+        IsograftError: It is none.
+    """
+    passport = open_passport(place)
+    if not passport.classes:
+        raise IsograftError(f"{place} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    return passport
+
+
 def read_passport(path: Path, seal: str | None = None) -> Passport:
     """Read `model.json` and check that not a byte of it was changed.
 
@@ -210,6 +238,14 @@ def read_passport(path: Path, seal: str | None = None) -> Passport:
     if render(passport) != content or not sound:
         raise _damaged(path)
     return passport
+
+
+def _why_no_model(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no model folder {folder}; check the path"
+    if (folder / "run.json").is_file():
+        return f"{folder} holds a run that is not finished; repeat its command with --resume, then use the model"
+    return f"{folder} is no model folder: it has no {PASSPORT_FILE}; give the --out folder of pretrain or finetune"
 
 
 def _own_hash(passport: Passport) -> str:

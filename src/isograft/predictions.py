@@ -23,7 +23,13 @@ UNSURE = ("prediction_set", "abstain", "out_of_domain", "domain_distance")
 """Columns that say how far an answer can be relied on; null where the model cannot tell."""
 
 
-def judged(answers: Sequence[Answer | None], ids: Sequence[str | None], judgement: Judgement, classes: Sequence[str]) -> pl.DataFrame:
+def judged(
+    answers: Sequence[Answer | None],
+    ids: Sequence[str | None],
+    judgement: Judgement,
+    classes: Sequence[str],
+    unfit: Sequence[bool] | None = None,
+) -> pl.DataFrame:
     """Turn a model's answers into columns.
 
     Args:
@@ -31,6 +37,7 @@ def judged(answers: Sequence[Answer | None], ids: Sequence[str | None], judgemen
         ids: The images' ids.
         judgement: How the answers are to be taken.
         classes: K class names.
+        unfit: Of which images too little is left to judge: the model abstains there, calibrated or not.
 
     Returns:
         The columns of `probability_columns`, calibrated; `prediction_set` (the classes that cannot be ruled out, joined by `|`), `abstain`
@@ -45,6 +52,9 @@ def judged(answers: Sequence[Answer | None], ids: Sequence[str | None], judgemen
         rows[place] = row
     verdicts = judgement.verdicts(known, [ids[row] or "" for row in there])
     spread = {name: pl.Series(name, _spread(values, there, len(answers)), dtype=kind) for name, (kind, values) in verdicts.items()}
+    if unfit is not None:
+        abstains = [True if odd else said for odd, said in zip(unfit, spread["abstain"], strict=True)]
+        spread["abstain"] = pl.Series("abstain", abstains, pl.Boolean)
     return pl.concat([probability_columns(rows, classes), pl.DataFrame(spread)], how="horizontal")
 
 
@@ -136,11 +146,20 @@ def further_columns(frame: pl.DataFrame, ours: Iterable[str], taken: Iterable[st
     return kept.rename(renamed)
 
 
+def harmless(table: pl.LazyFrame) -> pl.LazyFrame:
+    """A table for CSV in which no spreadsheet takes a file's name for a formula: it gets `./` before it, which names the same file."""
+    names = [name for name, kind in table.collect_schema().items() if name in ("uri", "file") and kind == pl.String]
+    formula = r"^[=+\-@\t\r]"
+    return table.with_columns(
+        pl.when(pl.col(name).str.contains(formula)).then(pl.lit("./") + pl.col(name)).otherwise(pl.col(name)).alias(name) for name in names
+    )
+
+
 def table_bytes(frame: pl.DataFrame, path: Path) -> bytes:
-    """The table as the bytes of a CSV or Parquet file, by the suffix of `path`; CSV numbers read back to the same bits."""
+    """The table as the bytes of a CSV or Parquet file, by the suffix of `path`; CSV numbers read back to the same bits; see `harmless`."""
     buffer = io.BytesIO()
     if path.suffix.lower() == ".csv":
-        frame.write_csv(buffer)
+        harmless(frame.lazy()).collect().write_csv(buffer)
     else:
         frame.write_parquet(buffer, compression="zstd")
     return buffer.getvalue()

@@ -15,13 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from isograft.errors import IsograftError
 from isograft.leftovers import is_leftover, neighbour, remove_leftovers
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from isograft.locks import only_one
 
 _PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
 _OWN_NAMES = ("run.json", "history.csv")  # what a run writes before it has saved any state, besides the folder checkpoints
@@ -151,7 +149,11 @@ def run_folder(path: Path, settings: dict[str, Any], resume: bool) -> Iterator[R
     """
     _check_place(path, resume)
     created = not resume and not path.exists()
-    lock = _lock(path)
+    lock = only_one(
+        path / _LOCK,
+        f"--out {path} is in use by another run; wait for it or choose another folder",
+        f"cannot create --out {path}",
+    )
     try:
         _check_place(path, resume)  # again: another run may have come and gone before the lock was ours
         remove_leftovers(path)
@@ -184,21 +186,6 @@ def _check_place(path: Path, resume: bool) -> None:
 def _counts(entry: Path) -> bool:
     """Whether something in a folder is more than what is left of a process that was killed at once."""
     return entry.name != _LOCK and not is_leftover(entry)
-
-
-def _lock(path: Path) -> BaseFileLock:
-    """Make the folder and take its lock."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / _LOCK)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise IsograftError(f"--out {path} is in use by another run; wait for it or choose another folder") from error
-    except OSError as error:
-        raise IsograftError(f"cannot create --out {path}: {error.strerror or error}; choose a writable folder") from error
-    return lock
 
 
 def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isograft import console
 from isograft.lineage import lineage_text
-from isograft.model import Model
+from isograft.passport import open_passport
 from isograft.settings import ShowSettings
+
+if TYPE_CHECKING:
+    from isograft.model import Model
 
 _LONGEST = 60
 
@@ -19,6 +22,9 @@ def show(settings: ShowSettings) -> str:
     Raises:
         IsograftError: The folder is no model folder, a file in it is damaged, or it is not the model that a seal asks for.
     """
+    open_passport(settings.model)  # before torch is loaded
+    from isograft.model import Model
+
     text = describe(Model.load(settings.model))
     console.result(text)
     return text

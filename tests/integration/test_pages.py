@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors.numpy import save_file
+from tests.integration.conftest import CONTRASTS, READABLE, Visit
 from tests.unit.data.test_look import lesion
 from tests.unit.report.made_up import SKIN, made_up
 
@@ -36,49 +35,6 @@ EVALUATIONS: dict[str, tuple[tuple[str, ...], int, dict[str, Any]]] = {
     "a bare evaluation": (("a", "b", "c"), 30, {"judged": False, "audit": None, "heatmaps": None, "history": None, "passport": None}),
 }
 PHONE = {"width": 390, "height": 844}
-READABLE = 4.5  # contrast of text, WCAG 2.2, 1.4.3
-PATIENCE = 300_000  # milliseconds: a busy machine is no defect of a page
-
-CONTRASTS = """() => {
-  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
-  const light = colour => numbers(colour).slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = element => {
-    for (; element; element = element.parentElement) {
-      const colour = getComputedStyle(element).backgroundColor;
-      if ((numbers(colour)[3] ?? 1) > 0) return colour;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  return [...document.body.querySelectorAll('*')]
-    .filter(element => [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim()))
-    .map(element => {
-      const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
-      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.textContent.trim().slice(0, 40)];
-    });
-}"""
-
-
-@dataclass
-class Visit:
-    """A page that was opened, what it said on the console and what it asked for."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium, or a skip."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium (on Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=PATIENCE)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +111,9 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 def visit(browser: Any, path: Path, **options: Any) -> Visit:
     """Open a page and wait until it is whole."""
-    made = Visit(browser.new_context(**options).new_page())
-    made.page.set_default_timeout(PATIENCE)
-    made.page.on("console", lambda message: made.complaints.append(f"{message.type}: {message.text}"))
-    made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
-    made.page.on("request", lambda request: made.requests.append(request.url))
-    made.page.goto(path.as_uri(), wait_until="load")
-    return made
+    seen = Visit.of(browser, **options)
+    seen.page.goto(path.as_uri(), wait_until="load")
+    return seen
 
 
 def test_a_page_says_nothing_on_the_console_and_asks_for_nothing_but_itself(browser: Any, path: Path) -> None:

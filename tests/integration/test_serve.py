@@ -10,9 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 import isograft
@@ -20,6 +23,7 @@ import isograft
 pytestmark = pytest.mark.real
 
 CLIENTS, IMAGES = 32, 96
+PATIENCE = 480  # seconds until the test gives up: a busy machine is no defect of a server
 
 
 class Server:
@@ -37,7 +41,7 @@ class Server:
     def kill(self, how: int = signal.SIGKILL) -> int:
         assert self._process is not None and self._process.stdout is not None
         os.kill(self._process.pid, how)
-        code = self._process.wait(30)
+        code = self._process.wait(PATIENCE)
         self._process.stdout.close()
         return code
 
@@ -55,7 +59,7 @@ def ask(port: int, data: bytes) -> dict[str, Any]:
         OSError: The server is not there, or goes away.
     """
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + data + b"\r\n--x--\r\n"
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("POST", "/api/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
         response = connection.getresponse()
@@ -66,6 +70,16 @@ def ask(port: int, data: bytes) -> dict[str, Any]:
         connection.close()
     assert response.status == 200, told
     return told["answers"][0]
+
+
+def until(true: Callable[[], object]) -> bool:
+    """Whether something comes true before patience ends."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -90,39 +104,47 @@ def test_at_saturation_killed_and_started_again_every_answer_is_that_of_predict(
     answers: dict[tuple[int, str], dict[str, Any]] = {}
     lost: list[str] = []
     wrong: list[BaseException] = []
+    killed = threading.Event()
+
+    def got(key: tuple[int, str]) -> bool:
+        """Ask once."""
+        try:
+            answers[key] = ask(server.port, Path(key[1]).read_bytes())
+        except OSError:
+            lost.append(key[1])
+            return False
+        return True
 
     def client(number: int) -> None:
-        for turn, file in enumerate(files[number % 8 :: 8]):
-            while True:
-                try:
-                    answers[number * 1000 + turn, str(file)] = ask(server.port, file.read_bytes())
-                    break
-                except OSError:
-                    lost.append(str(file))
-                    time.sleep(0.05)
-                except BaseException as error:
-                    wrong.append(error)
-                    return
+        try:
+            for turn, file in enumerate(files[number % 8 :: 8]):
+                if turn == 5:
+                    assert killed.wait(PATIENCE)  # so that there is always something left to ask
+                assert until(partial(got, (number * 1000 + turn, str(file))))
+        except BaseException as error:
+            wrong.append(error)
 
-    crew = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    crew = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(CLIENTS)]
     for one in crew:
         one.start()
-    while len(answers) < 2 * CLIENTS:
-        time.sleep(0.02)
+    assert until(lambda: len(answers) >= 2 * CLIENTS or wrong)
     server.kill()
+    killed.set()
+    assert until(lambda: lost or wrong)
     server.start()
-    while len(answers) < 6 * CLIENTS and not wrong:
-        time.sleep(0.02)
-    early = server.megabytes
+    assert until(lambda: len(answers) >= 6 * CLIENTS or wrong)
+    early, answered = server.megabytes, len(answers)
     for one in crew:
-        one.join()
-    late = server.megabytes
+        one.join(PATIENCE)
+    late, after = server.megabytes, len(answers) - answered
     assert not wrong and lost and len(answers) == CLIENTS * IMAGES // 8
+    pixels = cv2.imread(str(files[0])).nbytes / 1e6
+    assert late - early < after * pixels / 2  # no image is kept
     for (_, uri), answer in answers.items():
         row, held = expected[uri], answer["prediction_set"]
         told = {name: answer[name] for name in ("id", "predicted", "abstain", "out_of_domain", "domain_distance")}
         told |= {f"p_{name}": p for name, p in answer["probabilities"].items()} | answer["points"]
         told["prediction_set"] = None if held is None else "|".join(held) or "none"
         assert told == {name: row[name] for name in told}
-    assert {answers[key]["predicted"] for key in answers} == {"melanoma", "nevus"} and late < early + 30
+    assert {answers[key]["predicted"] for key in answers} == {"melanoma", "nevus"}
     assert server.kill(signal.SIGTERM) == 0

@@ -1,4 +1,4 @@
-"""Fixtures of the tests about data that lie elsewhere (a web server that misbehaves as told, shards) and about DICOM files."""
+"""Fixtures of the tests about data that lie elsewhere (a web server that misbehaves as told, shards), DICOM files and stand-in models."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from isograft.data import hosts, web
+from isograft.passport import PASSPORT_FILE, Passport, render
 
 Behaviour = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -183,3 +184,15 @@ def make_dicom(shipped: Path) -> Callable[..., object]:
         return image
 
     return make
+
+
+@pytest.fixture
+def write_passport() -> Callable[..., None]:
+    """A function that makes a folder look like that of a model, as far as its passport says: `without_classes`, like that of a backbone."""
+
+    def write(folder: Path, passport: Passport, without_classes: bool = False) -> None:
+        if without_classes:
+            passport = passport.model_copy(update={"kind": "backbone", "head": None, "classes": None})
+        (folder / PASSPORT_FILE).write_bytes(render(passport.seal({})))
+
+    return write

@@ -98,6 +98,47 @@ def test_help_and_wrong_options_of_every_verb_import_nothing_heavy():
     assert {line: codes[line] for line in wrong} == dict.fromkeys(wrong, 2)
 
 
+def refusing(tmp_path: Path) -> dict[str, str]:
+    """Command lines that name no model, or a place that is taken."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken.onnx").touch()
+    (tmp_path / "taken.csv").touch()
+    return {
+        "export": "export empty --to onnx --out new.onnx",
+        "export onto a file": "export empty --to onnx --out taken.onnx",
+        "export onto a folder": "export nowhere --to timm --out taken.csv",
+        "predict": "predict empty empty --out new.csv",
+        "predict onto a file": "predict empty empty --out taken.csv",
+        "serve": "serve nowhere --port 0",
+        "suggest": "suggest empty empty --n 3 --out new.csv",
+        "suggest onto a file": "suggest empty empty --n 3 --out taken.csv",
+        "show": "show empty",
+        "explain": "explain empty empty --out new",
+        "evaluate": "evaluate empty empty --out new",
+    }
+
+
+def test_what_is_no_model_or_is_taken_is_refused_without_torch(tmp_path: Path) -> None:
+    """One process for all: a verb that loads torch is the one after which it is there."""
+    probe = """
+import json, os, sys
+os.chdir(sys.argv[1])
+from isograft.cli import main
+told = {}
+for name, line in json.loads(sys.argv[2]).items():
+    try:
+        code = main(line.split())
+    except SystemExit as end:
+        code = end.code
+    told[name] = [code, "torch" in sys.modules]
+print("TOLD", json.dumps(told))
+"""
+    lines = refusing(tmp_path)
+    done = subprocess.run([sys.executable, "-c", probe, str(tmp_path), json.dumps(lines)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1].removeprefix("TOLD ")) == {name: [2, False] for name in lines}, done.stderr
+    assert len(done.stderr.splitlines()) == len(lines)
+
+
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 def test_every_option_has_a_help_sentence(verb):
     assert all(field.description and field.description.endswith(".") for field in verb.settings.model_fields.values())

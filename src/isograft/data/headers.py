@@ -39,7 +39,7 @@ class Header:
         channels: Stored samples per pixel (palette images count as 3).
         bits: Bits per stored sample.
         alpha: Whether some pixels may be transparent.
-        pages: Number of pages (TIFF); 1 for all others.
+        pages: Number of pages (TIFF) or frames (WebP); 1 for all others.
         pyramid: Whether it is a TIFF in tiles with smaller copies of itself: a slide.
         planar: Whether a TIFF keeps its channels one after the other.
     """
@@ -171,7 +171,8 @@ def _webp(data: Bytes) -> Header:
     kind = data[12:16]
     if kind == b"VP8X":
         wide, high = data[24:27] + b"\0", data[27:30] + b"\0"
-        return Header(struct.unpack("<I", wide)[0] + 1, struct.unpack("<I", high)[0] + 1, "webp", alpha=bool(data[20] & 0x10))
+        size = struct.unpack("<I", wide)[0] + 1, struct.unpack("<I", high)[0] + 1
+        return Header(*size, "webp", alpha=bool(data[20] & 0x10), pages=_webp_frames(data) if data[20] & 0x02 else 1)
     if kind == b"VP8L":
         word = struct.unpack("<I", data[21:25])[0]
         return Header((word & 0x3FFF) + 1, (word >> 14 & 0x3FFF) + 1, "webp", alpha=bool(word >> 28 & 1))
@@ -179,6 +180,16 @@ def _webp(data: Bytes) -> Header:
         width, height = struct.unpack("<HH", data[26:30])
         return Header(width & 0x3FFF, height & 0x3FFF, "webp")
     raise HeaderError("the WebP header is broken")
+
+
+def _webp_frames(data: Bytes) -> int:
+    """Frames of an animation: its chunks of that name."""
+    at, frames = 12, 0
+    while at + 8 <= len(data):
+        frames += data[at : at + 4] == b"ANMF"
+        length = struct.unpack("<I", data[at + 4 : at + 8])[0]
+        at += 8 + length + length % 2
+    return max(1, frames)
 
 
 def _tiff(data: Bytes) -> Header:

@@ -67,6 +67,10 @@ class Preprocess(BaseModel):
         """
         return _resize(working, self.image_size, self.image_size)
 
+    def square(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the network sees of an image: uint8 (H, W, 3) RGB of any size to contiguous uint8 (S, S, 3), by `working`, then `fit`."""
+        return np.ascontiguousarray(self.fit(self.working(image)))
+
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """Turn uint8 (B, S, S, 3) pixels into float32 (B, 3, S, S): (x / 255 - mean) / std.
 

@@ -4,7 +4,8 @@ What a file becomes, so that every part of the program sees the same pixels:
 
 - EXIF orientation is applied; palettes are expanded; embedded colour profiles and gamma are ignored.
 - Transparency is composed on white. A fully opaque image keeps its colours.
-- CMYK becomes RGB by Pillow's plain conversion. Of a TIFF with several pages the first is read, and the note says so.
+- CMYK becomes RGB by Pillow's plain conversion. Of a TIFF with several pages or a WebP with several frames the first is read, and the
+  note says so.
 - 16-bit images stay uint16. `to_rgb8` scales them by their real range: the smallest of 8, 10, 12, 14 and 16 bits
   that holds the largest value, so a 12-bit radiograph stored in 16 bits does not turn black.
 
@@ -226,7 +227,7 @@ def _sixteen(array: Image, header: Header) -> Pixels:
 
 
 def _pages(header: Header) -> str:
-    return f"first of {header.pages} pages" if header.pages > 1 else ""
+    return f"first of {header.pages} {'frames' if header.format == 'webp' else 'pages'}" if header.pages > 1 else ""
 
 
 def _decode_pillow(data: Bytes, header: Header) -> Pixels:

@@ -19,6 +19,7 @@ from isograft.evaluation.answering import answers_to, leaked_rows
 from isograft.evaluation.figures import figures
 from isograft.evaluation.labeled import check_labels, given_data, own_test_split
 from isograft.evaluation.tested import Tested
+from isograft.passport import require_classifier
 from isograft.predictions import further_columns, table_bytes
 from isograft.run import require_free, whole_folder
 from isograft.settings import EvaluateSettings
@@ -56,12 +57,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
 def _tested(settings: EvaluateSettings) -> tuple[Tested, Other | None]:
     """Open the model and the data, refuse what the model has seen, and ask it about each image."""
+    require_classifier(settings.model)
     from isograft.model import Model
 
     model = Model.load(settings.model)
     classes = list(model.classes or ())
-    if not classes:
-        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
     if unknown := [name for name in settings.prevalences if name not in classes]:
         raise IsograftError(f"--prevalence names the class '{unknown[0]}', which the model does not know; it knows {', '.join(classes)}")
     data = own_test_split(model, settings.where) if settings.data is None else given_data(settings.data, settings)

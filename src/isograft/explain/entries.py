@@ -47,7 +47,7 @@ class Entry:
         overlay: The map over it.
         ends: What stands at the ends of the legend.
         place: Where the largest value is, in words; empty when nothing speaks for the class.
-        note: What weakens the map.
+        note: What weakens the map, or the answer.
         files: Names of the picture and the array.
         cases: Similar cases with their picture, None where it cannot be found.
     """
@@ -113,7 +113,7 @@ class Gallery:
         if self._first is None:
             self._first = (uri, picture.pixels)
         if len(self.entries) < MOST_SHOWN:
-            self.entries.append(self._entry(uri, row, written, written.shown, cases))
+            self.entries.append(self._entry(uri, picture, row, written, written.shown, cases))
 
     def cases_table(self) -> pl.DataFrame:
         """The similar cases of all images: the image's id and uri, rank from 1, the case's id, uri and label, and the cosine distance."""
@@ -135,7 +135,7 @@ class Gallery:
             (folder / file).write_bytes(content)
         return [Picture("data:image/png;base64," + base64.b64encode(content).decode(), alt, alt) for content, alt in made.values()]
 
-    def _entry(self, uri: str, row: Row, written: Written, shown: Shown, cases: list[Case]) -> Entry:
+    def _entry(self, uri: str, picture: Read, row: Row, written: Written, shown: Shown, cases: list[Case]) -> Entry:
         heatmap = written.heatmap
         answer, target = int(row.argmax()), self._classes[heatmap.target]
         place = where(heatmap)
@@ -150,7 +150,7 @@ class Gallery:
             overlay=thumbnail(shown.overlay, f"Heatmap of {uri}: it {told}.", max(shown.overlay.shape)),
             ends=ends(shown, heatmap.about.signed),
             place=place,
-            note=heatmap.note,
+            note="; ".join(filter(None, (picture.reason if picture.unfit else None, heatmap.note))),
             files=(written.picture, written.array),
             cases=[(case, _case_picture(case, self._thumbnails)) for case in cases],
         )

@@ -15,10 +15,9 @@ from isograft.data.remote import io_threads
 from isograft.errors import IsograftError
 from isograft.inference import Answer, Picture, classify, read_ahead
 from isograft.inputs import Inputs, list_inputs
-from isograft.passport import PASSPORT_FILE, read_passport
+from isograft.passport import require_classifier
 from isograft.predictions import further_columns, judged, table_bytes
 from isograft.run import require_free, whole_folder
-from isograft.seal import split_seal
 from isograft.settings import ExplainSettings
 from isograft.spelling import near
 
@@ -91,15 +90,9 @@ def _check_model(settings: ExplainSettings) -> None:
     """Refuse, before anything heavy is loaded, a model that is no classifier and a class that it does not know.
 
     Raises:
-        IsograftError: It is so. A folder without a passport is left to `Model.load`, which says what is wrong with it.
+        IsograftError: It is so.
     """
-    folder, seal = split_seal(settings.model)
-    path = folder / PASSPORT_FILE
-    if not path.is_file():
-        return
-    classes = read_passport(path, seal).classes
-    if not classes:
-        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
+    classes = require_classifier(settings.model).classes or []
     if settings.target is not None and settings.target not in classes:
         known = near(settings.target, classes) or f"; it knows {', '.join(classes)}"
         raise IsograftError(f"--target {settings.target} is no class of {settings.model}{known}")
@@ -132,8 +125,7 @@ def _rows(
                 row = judgement.probabilities([answer])[0]
                 written = files.add(number, uri, place.holding(picture.pixel_hash), picture.pixels, row, target)
                 gallery.add(uri, picture, answer.embeddings, row, written)
-            told = Picture(None, picture.status, picture.reason, picture.pixel_hash)
-            yield _Row(uri, told, answer, written and written.without_pictures())
+            yield _Row(uri, picture.told, answer, written and written.without_pictures())
             progress.advance()
 
 
@@ -153,7 +145,7 @@ def _table(rows: list[_Row], classes: list[str], inputs: Inputs, judgement: Judg
     }
     frames = [
         pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)),
-        judged([row.answer for row in rows], ids, judgement, classes),
+        judged([row.answer for row in rows], ids, judgement, classes, [row.picture.unfit for row in rows]),
         pl.DataFrame(files, schema=dict.fromkeys(files, pl.String)),
     ]
     table = pl.concat(frames, how="horizontal")

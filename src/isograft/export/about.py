@@ -59,15 +59,9 @@ def _about_classes(model: Model) -> dict[str, Any]:
 
 def licence(model: Model) -> str:
     """What is known of the licence, in one sentence; that of the model itself is its maker's to choose."""
-    entries: list[dict[str, Any]] = [{"init": model.passport.init, "parents": model.passport.parents}]
-    known = []
-    while entries:
-        entry = entries.pop(0)
-        init = entry.get("init") or {}
-        if init.get("licence"):
-            known.append(f"{init.get('source') or 'weights'}: {init['licence']}")
-        entries += entry.get("parents") or []
-    began = f"starting weights {'; '.join(dict.fromkeys(known))}" if known else "no licence of starting weights is known"
+    init = model.passport.init
+    known = f"starting weights {init.get('source') or 'unnamed'}: {init['licence']}" if init.get("licence") else ""
+    began = known or "no licence of starting weights is known"
     return f"{began}; the maker of this model has stated none for it"
 
 

@@ -49,7 +49,7 @@ class Trial:
 
     def squares(self, model: Model) -> list[Image]:
         """What the network sees of each: uint8 (S, S, 3)."""
-        return [np.ascontiguousarray(model.preprocess.fit(model.preprocess.working(image))) for image in self.images]
+        return [model.preprocess.square(image) for image in self.images]
 
 
 @dataclass(frozen=True)

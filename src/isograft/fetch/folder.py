@@ -10,6 +10,7 @@ from typing import Any
 
 from isograft.errors import IsograftError
 from isograft.fetch.crew import Ledger
+from isograft.locks import only_one
 from isograft.run import write_atomic
 
 
@@ -80,17 +81,9 @@ def opened(path: Path, request: dict[str, Any]) -> Iterator[FetchFolder]:
     Raises:
         IsograftError: It is in use, or cannot be made.
     """
-    from filelock import FileLock, Timeout
-
     state = path / ".fetch"
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(state / "lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise IsograftError(f"--out {path} is in use by another fetch; wait for it or choose another folder") from None
-    except OSError as error:
-        raise IsograftError(f"cannot create --out {path}: {error.strerror or error}; choose a writable folder") from None
+    in_use = f"--out {path} is in use by another fetch; wait for it or choose another folder"
+    lock = only_one(state / "lock", in_use, f"cannot create --out {path}")
     try:
         check_place(path, request)  # again, as it may have changed while the user was asked
         (path / "images").mkdir(exist_ok=True)

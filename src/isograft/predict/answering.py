@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Rows that are judged together: so few that the network never waits for it."""
 
+HELD_SECONDS = 10.0
+"""Rows are not held longer than this, however slowly they come (heatmaps take a second each), so that they can be kept."""
+
 
 class Answering(Protocol):
     """Turns inputs into rows."""
@@ -37,8 +41,8 @@ class Answering(Protocol):
             offset: Place of the first of them among all that were asked for.
 
         Yields:
-            Tables of `CHUNK` rows, the last of fewer, in the order of the inputs: `id`, `uri`, `status`, `reason`, and the columns of
-            `isograft.predictions.judged`.
+            Tables of `CHUNK` rows, or of fewer where they come slowly, in the order of the inputs: `id`, `uri`, `status`, `reason`, and the
+            columns of `isograft.predictions.judged`.
         """
         ...
 
@@ -54,6 +58,7 @@ class LocalAnswering:
         threads: Threads that decode; None for one per core, or more where images lie elsewhere.
         heatmaps: Where a picture and an array of each image go, if they are wanted.
         cores: Cores it may use; None for all of the machine.
+        now: Seconds on a clock that never goes back.
     """
 
     model: Model
@@ -62,6 +67,7 @@ class LocalAnswering:
     threads: int | None = None
     heatmaps: HeatmapFolder | None = None
     cores: int | None = None
+    now: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._judgement: Judgement = self.model.judgement()
@@ -70,12 +76,13 @@ class LocalAnswering:
     def tables(self, inputs: Inputs, offset: int = 0) -> Iterator[pl.DataFrame]:
         """Classify inputs; see `Answering.tables`."""
         rows: list[tuple[str, Picture, Answer | None]] = []
+        since = self.now()
         with quiet_opencv(), threadpool_limits(1, user_api="blas"):  # further threads would only wait, and cost the network its cores
             for row in self._rows(inputs, offset):
                 rows.append(row)
-                if len(rows) == CHUNK:
+                if len(rows) == CHUNK or self.now() - since >= HELD_SECONDS:
                     yield self._table(rows)
-                    rows = []
+                    rows, since = [], self.now()
         if rows:
             yield self._table(rows)
 
@@ -92,7 +99,7 @@ class LocalAnswering:
             if self.heatmaps is not None and picture.pixels is not None and answer is not None:
                 probabilities = self._judgement.probabilities([answer])[0]
                 self.heatmaps.add(offset + number, uri, place.holding(picture.pixel_hash), picture.pixels, probabilities)
-            yield uri, Picture(None, picture.status, picture.reason, picture.pixel_hash), answer
+            yield uri, picture.told, answer
 
     def _table(self, rows: list[tuple[str, Picture, Answer | None]]) -> pl.DataFrame:
         ids = [picture.pixel_hash[:16] if picture.pixel_hash else None for _, picture, _ in rows]
@@ -103,4 +110,5 @@ class LocalAnswering:
             "reason": [picture.reason for _, picture, _ in rows],
         }
         described = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
-        return pl.concat([described, judged([answer for _, _, answer in rows], ids, self._judgement, self._classes)], how="horizontal")
+        answers, unfit = [answer for _, _, answer in rows], [picture.unfit for _, picture, _ in rows]
+        return pl.concat([described, judged(answers, ids, self._judgement, self._classes, unfit)], how="horizontal")

@@ -21,7 +21,8 @@ import polars as pl
 from isograft.errors import IsograftError
 from isograft.inputs import Inputs
 from isograft.leftovers import is_leftover, neighbour
-from isograft.predictions import table_bytes
+from isograft.locks import only_one
+from isograft.predictions import harmless, table_bytes
 from isograft.run import sync, write_atomic
 
 ROWS = 4096
@@ -105,7 +106,7 @@ class Parts:
             if table is not None:
                 temporary.write_bytes(table_bytes(table, out))
             elif out.suffix.lower() == ".csv":
-                self.scan().sink_csv(temporary)
+                harmless(self.scan()).sink_csv(temporary)
             else:
                 self.scan().sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP, maintain_order=True)
             if out.exists() and not filecmp.cmp(temporary, out, shallow=False):
@@ -161,17 +162,9 @@ def parts_beside(out: Path, resume: bool) -> Iterator[Parts]:
     Raises:
         IsograftError: There is an unfinished run and it is not to be resumed, or none and it is; or it is in use.
     """
-    from filelock import FileLock, Timeout
-
     path = out.with_name(f".{out.name}.parts")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise IsograftError(f"--out {out} is being written by another run; wait for it or choose another name") from error
-    except OSError as error:
-        raise IsograftError(f"cannot write beside --out {out}: {error.strerror or error}; choose a writable folder") from error
+    in_use = f"--out {out} is being written by another run; wait for it or choose another name"
+    lock = only_one(path / ".lock", in_use, f"cannot write beside --out {out}")
     parts: Parts | None = None
     try:
         begun = (path / _ASKED).is_file()

@@ -13,6 +13,7 @@ import polars as pl
 from isograft import console
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.inputs import Inputs, list_inputs
+from isograft.passport import require_classifier
 from isograft.predict.parts import Parts, parts_beside
 from isograft.predictions import check_pooling, further_columns, pooled
 from isograft.run import require_free
@@ -41,14 +42,15 @@ def predict(settings: PredictSettings) -> pl.DataFrame:
         see `isograft.predictions.pooled`.
 
     Raises:
-        IsograftError: The model is no classifier, the input names no image, the output exists already or cannot be written, or the run to
-            be resumed was another.
+        IsograftError: The model is no classifier, the input names no image, the output exists already or cannot be written, the run to
+            be resumed was another, or not one input could be answered (the table, which says why, is written).
         RunInterrupted: Ctrl-C, after rows were kept.
     """
     if settings.out.exists() and not settings.resume:
         raise IsograftError(f"--out {settings.out} already exists; delete it or choose another name")
     if settings.heatmaps is not None and not settings.resume:
         require_free(settings.heatmaps, "--heatmaps")
+    require_classifier(settings.model)
     with parts_beside(settings.out, settings.resume) as parts:
         inputs = list_inputs(settings)
         if settings.pool_by is not None:
@@ -70,8 +72,6 @@ def _classifier(settings: PredictSettings) -> Model:
     from isograft.model import Model
 
     model = Model.load(settings.model)
-    if not model.classes:
-        raise IsograftError(f"{settings.model} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
     if settings.pool_by in {point.name for point in model.judgement().points if point.by_hand}:
         raise IsograftError(
             f"--pool-by {settings.pool_by}: the answer has a column of that name itself, a threshold of the model; rename yours"
@@ -143,6 +143,8 @@ def _finish(parts: Parts, classes: list[str], settings: PredictSettings) -> pl.D
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(bad["status"].value_counts().rows()))
         console.warn(f"{len(bad):,} of {len(table):,} inputs have no answer ({kinds}); the columns status and reason say why")
     together = "" if settings.pool_by is None else f", {len(answered):,} answers by {settings.pool_by}"
+    if len(bad) == len(table):
+        raise IsograftError(f"none of the {len(table):,} inputs could be answered; {settings.out} says why, one by one")
     console.say(f"{len(table) - len(bad):,} images classified{together}; written to {settings.out}")
     return answered
 

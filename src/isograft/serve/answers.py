@@ -29,8 +29,8 @@ class OperatingPoint(BaseModel):
     by_hand: bool = Field(description="Whether somebody asked for it; only those stand in an answer.")
 
 
-class HeatmapMethod(BaseModel):
-    """How this model is explained."""
+class MethodFacts(BaseModel):
+    """What people need to know about a method of heatmaps; see `isograft.explain.heatmap.Method`."""
 
     method: str
     title: str
@@ -38,6 +38,11 @@ class HeatmapMethod(BaseModel):
     limits: str
     unit: str
     signed: bool = Field(description="Whether negative values speak against the class.")
+
+
+class HeatmapMethod(MethodFacts):
+    """How this model is explained."""
+
     reason: str = Field(description="Why this method, and where it looks.")
 
 
@@ -107,17 +112,11 @@ class PredictAnswer(BaseModel):
     answers: list[ImageAnswer]
 
 
-class ExplainAnswer(BaseModel):
+class ExplainAnswer(MethodFacts):
     """A heatmap."""
 
     model: _Model
     target: str
-    method: str
-    title: str
-    shows: str
-    limits: str
-    unit: str
-    signed: bool
     largest: float
     note: str
     where: str = Field(description="The place of the largest value in words; empty where nothing speaks for the class.")

@@ -52,12 +52,18 @@ class Rules:
 
     @classmethod
     def of(cls, host: str, local: bool, token: str = "") -> Rules:
-        """The rules of a server that listens on `host`: one for this machine alone answers to its names alone, without a token.
+        """The rules of a server that listens on `host`.
 
         A page elsewhere can have its own name resolve to 127.0.0.1 and so ask a local server in the user's browser (DNS rebinding); the
-        name it asks by gives it away. It does not know a token; so with one any name will do, such as that of a server with TLS in front.
+        name it asks by gives it away.
+
+        Args:
+            host: Where it listens.
+            local: It is for this machine alone, and answers to its names alone; otherwise any name will do, such as that of a server with
+                TLS in front.
+            token: What clients must send, if anything.
         """
-        return cls(token, _LOCAL_NAMES | {host.lower()} if local and not token else frozenset())
+        return cls(token, _LOCAL_NAMES | {host.lower()} if local else frozenset())
 
     def check(self, scope: Scope) -> None:
         """Let a request pass.

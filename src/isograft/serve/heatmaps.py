@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,37 +29,29 @@ def explained(explainer: Explainer, square: Image, whole: Image, classes: Sequen
         model: The `content_hash` of the model.
     """
     heatmap = explainer.explain(square, target)
-    about, seen = heatmap.about, show(whole, heatmap, SIDE)
+    signed, seen = heatmap.about.signed, show(whole, heatmap, SIDE)
     height, width = seen.image.shape[:2]
     heat, largest = painted(heatmap, (width, height))
     return ExplainAnswer(
+        **_facts(heatmap.method),
         model=model,
         target=classes[target],
-        method=heatmap.method,
-        title=about.title,
-        shows=about.shows,
-        limits=about.limits,
-        unit=about.unit,
-        signed=about.signed,
         largest=largest,
         note=heatmap.note,
         where=where(heatmap),
         image=png_picture(seen.image, "").source,
         heat=png_picture(np.rint(255 * heat).astype(np.uint8), "").source,
-        legend=legend(about.signed).source,
-        ends=list(ends(seen, about.signed)),
+        legend=legend(signed).source,
+        ends=list(ends(seen, signed)),
     )
 
 
 def method(explainer: Explainer) -> HeatmapMethod:
     """How a model is explained."""
-    about = METHODS[explainer.method]
-    return HeatmapMethod(
-        method=explainer.method,
-        title=about.title,
-        shows=about.shows,
-        limits=about.limits,
-        unit=about.unit,
-        signed=about.signed,
-        reason=explainer.reason,
-    )
+    return HeatmapMethod(**_facts(explainer.method), reason=explainer.reason)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """The entries of `MethodFacts`."""
+    about = METHODS[name]
+    return {"method": name} | {entry: getattr(about, entry) for entry in ("title", "shows", "limits", "unit", "signed")}

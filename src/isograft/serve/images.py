@@ -44,6 +44,7 @@ class Shown:
         height: Of the whole image, in pixels.
         note: How an unusual file was read; empty for an ordinary one.
         square: uint8 (S, S, 3), what the network sees.
+        unfit: Whether too little of it is left to judge, so that the model abstains.
     """
 
     part: str
@@ -52,13 +53,15 @@ class Shown:
     height: int
     note: str
     square: Image
+    unfit: bool
 
 
 def shown(upload: Upload) -> Shown:
     """The little of an image that is needed for its answer."""
-    assert upload.picture.pixels is not None  # noqa: S101  (`squared` always has them)
     height, width = upload.pixels.array.shape[:2]
-    return Shown(upload.part, (upload.picture.pixel_hash or "")[:16], width, height, upload.picture.reason or "", upload.picture.pixels)
+    picture = upload.picture
+    assert picture.pixels is not None  # noqa: S101  (`squared` always has them)
+    return Shown(upload.part, (picture.pixel_hash or "")[:16], width, height, picture.reason or "", picture.pixels, picture.unfit)
 
 
 def uploads(data: bytes, preprocess: Preprocess, max_pixels: int) -> Iterator[Upload]:
@@ -78,17 +81,13 @@ def uploads(data: bytes, preprocess: Preprocess, max_pixels: int) -> Iterator[Up
 
 
 def _decoded(data: bytes, max_pixels: int) -> Iterator[tuple[str, Pixels]]:
-    if data[128:132] == b"DICM":  # first, as its first 128 bytes may be those of another format
+    if begins_like_dicom(data):  # first: the 128 bytes before its letters may be those of a TIFF, and no image begins like its data sets
         yield from decode_dicom(data, max_pixels, MOST_FRAMES, ALL_FRAMES * max_pixels)
         return
     try:
         header = sniff(data)
     except HeaderError:
         header = None  # `decode_image` tells what is wrong
-    else:
-        if header is None and begins_like_dicom(data):
-            yield from decode_dicom(data, max_pixels, MOST_FRAMES, ALL_FRAMES * max_pixels)
-            return
     if header is not None and header.pyramid:
         raise ReadError("unsupported", "it is a whole-slide image, which is read tile by tile; use isograft predict")
     yield "", decode_image(data, max_pixels)

@@ -24,6 +24,7 @@ from isograft.data.manifest import Manifest, absolute_uri, arrange, relative_uri
 from isograft.data.readers import to_rgb8
 from isograft.errors import IsograftError
 from isograft.inference import MAX_PIXELS
+from isograft.locks import only_one
 from isograft.run import sync
 from isograft.serve.answers import LabelingAnswer, LabelProgress, LabelRow
 from isograft.serve.label_table import read_label_table
@@ -62,7 +63,12 @@ class Labeling:
         self._places = [_absolute(place) for place in self._table.places]
         self.digest = _digest(self._places, out, classes)
         self._lock = threading.Lock()
-        self._held = _only_one(out)
+        self._held = only_one(
+            out.with_name(f".{out.name}.lock"),
+            f"--labels-out {out} is being written by another server; stop it, or choose another file",
+            f"--labels-out {out} cannot be written",
+            "choose another folder",
+        )
         try:
             self._stamp = _stamp(out)
             self._frame = self._continued()
@@ -230,22 +236,3 @@ def _reason(error: Exception) -> str:
     """Why a file cannot be written, without its path."""
     cause = error.__cause__ or error.__context__ or error
     return getattr(cause, "strerror", None) or "the manifest cannot be written"
-
-
-def _only_one(out: Path) -> Any:
-    """A lock on the manifest.
-
-    Raises:
-        IsograftError: Another server writes it, or its folder cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.with_name(f".{out.name}.lock"))
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise IsograftError(f"--labels-out {out} is being written by another server; stop it, or choose another file") from None
-    except OSError as error:
-        raise IsograftError(f"--labels-out {out} cannot be written: {error.strerror or error}; choose another folder") from None
-    return lock

@@ -10,8 +10,8 @@ from isograft import console
 from isograft.data.places import THUMBNAILS_FILE
 from isograft.errors import IsograftError
 from isograft.extras import needed
-from isograft.passport import PASSPORT_FILE, read_passport
-from isograft.seal import split_seal, without_seal
+from isograft.passport import open_passport
+from isograft.seal import without_seal
 from isograft.settings import ServeSettings
 
 _SHORTEST_TOKEN = 16
@@ -28,7 +28,7 @@ def serve(settings: ServeSettings) -> None:
         needed(module, "serve")
     _check_model(settings)
     token = _token(settings)
-    from isograft.serve.server import listen, run, url
+    from isograft.serve.server import listen, run, urls
 
     with listen(settings.host, settings.port) as bound:
         from isograft.model import Model
@@ -46,9 +46,10 @@ def serve(settings: ServeSettings) -> None:
         bounds = Bounds(settings.max_megabytes, settings.max_megapixels)
         service = Service(model, bounds, labeling, settings.engine) if model.classes else Desk(model, bounds, labeling)
         try:
-            app = build_app(service, Rules.of(settings.host, settings.local, token))
+            # Who gives a token of their own may have a server with TLS in front, which calls this one by another name.
+            app = build_app(service, Rules.of(settings.host, settings.local and settings.token_file is None, token))
             _tell(settings, service.judgement.missing if isinstance(service, Service) else "")
-            console.result(url(settings.host, bound, token))
+            console.result("\n".join(urls(settings.host, bound, token)))
             run(app, service, bound)
         finally:
             service.close()
@@ -56,10 +57,8 @@ def serve(settings: ServeSettings) -> None:
 
 
 def _check_model(settings: ServeSettings) -> None:
-    """Refuse a backbone without anything to label before anything heavy is loaded; a folder without a passport is left to `Model.load`."""
-    folder, seal = split_seal(settings.model)
-    path = folder / PASSPORT_FILE
-    if not path.is_file() or read_passport(path, seal).classes:
+    """Refuse what is no model, or a backbone without anything to label, before anything heavy is loaded."""
+    if open_passport(settings.model).classes:
         return
     told = f"{settings.model} is a pretrained backbone without classes"
     if settings.label is None:

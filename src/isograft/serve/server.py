@@ -204,8 +204,12 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def url(host: str, bound: socket.socket, token: str) -> str:
-    """Where the page is; the token stands in the fragment, which no browser sends and no server logs."""
+def urls(host: str, bound: socket.socket, token: str) -> list[str]:
+    """Where the page is; the token stands in the fragment, which no browser sends and no server logs.
+
+    Of a server that listens on every address (0.0.0.0 or ::, which is none to open) they are that for this machine and that for others.
+    """
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    names = [everywhere[host], socket.gethostname()] if host in everywhere else [host]
     port: Any = bound.getsockname()[1]
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"#token={token}" if token else "")
+    return [f"http://{f'[{name}]' if ':' in name else name}:{port}/" + (f"#token={token}" if token else "") for name in names]

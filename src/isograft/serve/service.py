@@ -7,7 +7,6 @@ An image goes through three stages that work at the same time: it is decoded on 
 from __future__ import annotations
 
 import asyncio
-import base64
 import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,8 @@ from isograft.explain.explainer import Explainer
 from isograft.explain.similar import SimilarCases
 from isograft.inference import Answering, Image
 from isograft.model import Model
+from isograft.passport import require_classifier
+from isograft.report.figures import coded_picture
 from isograft.serve.answers import ExplainAnswer, ImageAnswer, PredictAnswer, SimilarAnswer, SimilarCase
 from isograft.serve.batcher import Batcher, Judged
 from isograft.serve.desk import Bounds, Desk, T
@@ -50,12 +51,9 @@ class Service(Desk):
     """
 
     def __init__(self, model: Model, bounds: Bounds | None = None, labeling: Labeling | None = None, engine: str = "torch") -> None:
-        if not model.classes:
-            raise IsograftError(
-                f"{model.folder} is a pretrained backbone without classes; train a classifier from it with isograft finetune"
-            )
+        self.classes = require_classifier(model.folder).classes or []
         super().__init__(model, bounds, labeling)
-        self.classes, self.judgement = model.classes, model.judgement()
+        self.judgement = model.judgement()
         self._decoding = self._heatmaps = 0
         network = model.network()
         self.explainer = Explainer(copy.deepcopy(network), model.preprocess)  # its hooks must not meet the batches
@@ -140,7 +138,7 @@ class Service(Desk):
     def _thumbnail(self, id: str, uri: str) -> str | None:
         """The picture of a case as a data URL, where the model folder was told to keep any."""
         jpeg = None if self.thumbnails is None else self.thumbnails.get(id, uri)
-        return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+        return None if jpeg is None else coded_picture(jpeg, "").source
 
     def _ask(self, one: Shown) -> asyncio.Future[Judged]:
         return asyncio.wrap_future(self.batcher.ask(one.square, one.id))
@@ -158,7 +156,8 @@ class Service(Desk):
             probabilities=dict(zip(self.classes, row.tolist(), strict=True)),
             prediction_set=judged.prediction_set,
             points={point.name: values[point.name] for point in self.judgement.points if point.by_hand},
-            **{name: values[name] for name in ("abstain", "out_of_domain", "domain_distance")},
+            abstain=True if one.unfit else values["abstain"],
+            **{name: values[name] for name in ("out_of_domain", "domain_distance")},
         )
 
     def _gauges(self) -> None:

@@ -41,7 +41,10 @@ class ServeSettings(Settings):
     """Options of `serve`."""
 
     model: Path = Field(description="The model folder.", json_schema_extra=POSITIONAL)
-    host: str = Field("127.0.0.1", description="Address to listen on; anything but this machine itself asks clients for a token.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on: 127.0.0.1 lets in this machine alone, 0.0.0.0 whoever can reach it and has the token.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     token_file: Path | None = Field(
         None,

@@ -15,6 +15,7 @@ from isograft.data.address import Address
 from isograft.data.manifest import encode_uri
 from isograft.errors import IsograftError
 from isograft.inputs import Inputs, list_inputs
+from isograft.passport import open_passport
 from isograft.predictions import further_columns, table_bytes
 from isograft.run import write_atomic
 from isograft.settings import SuggestSettings
@@ -52,6 +53,7 @@ def suggest(settings: SuggestSettings) -> pl.DataFrame:
     """
     if settings.out.exists():
         raise IsograftError(f"--out {settings.out} already exists; delete it or choose another name")
+    open_passport(settings.model)
     inputs = list_inputs(settings)
     from isograft.model import Model
 

@@ -143,6 +143,17 @@ def test_grey_becomes_three_equal_channels() -> None:
     assert rgb.shape == (2, 2, 3) and (rgb == rgb[..., :1]).all()
 
 
+def test_of_an_animation_the_first_frame_is_read_and_noted() -> None:
+    frames = [Image.new("RGB", (12, 9), colour) for colour in ("red", "lime", "blue")]
+    stream = io.BytesIO()
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    pixels = decode_image(stream.getvalue(), 1000)
+    assert (pixels.array == [255, 0, 0]).all() and pixels.note == "first of 3 frames"
+    stream = io.BytesIO()
+    frames[0].save(stream, "WEBP")
+    assert decode_image(stream.getvalue(), 1000).note == ""
+
+
 def test_of_several_pages_the_first_is_read_and_noted(tmp_path: Path) -> None:
     pages = np.stack([np.full((8, 9), value, np.uint8) for value in (10, 20, 30)])
     tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")

@@ -44,7 +44,7 @@ class _Brightness(torch.nn.Module):
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_passport: Callable[..., None]) -> SimpleNamespace:
     """A model folder with a stand-in model, and a labeled manifest of 12 images of 6 patients."""
     images, rows = tmp_path / "images", []
     images.mkdir()
@@ -63,6 +63,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     manifest = Manifest(arrange(pl.DataFrame(rows)), tmp_path / "m.parquet")
     folder = tmp_path / "model"
     folder.mkdir()
+    write_passport(folder, PASSPORT)
     (folder / "history.csv").write_text("step,epoch,phase,train_loss\n0,0,full,2.5\n10,1,full,1.5\n")
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=16, working_size=16), content_hash="c0ffee" * 10,
@@ -252,8 +253,8 @@ def test_a_class_of_the_model_without_images_is_null_with_a_reason(world: Simple
     assert metrics["macro_f1"] == 1.0
 
 
-def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace) -> None:
-    world.model.classes = None
+def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace, write_passport: Callable[..., None]) -> None:
+    write_passport(world.model.folder, PASSPORT, without_classes=True)
     with pytest.raises(IsograftError, match="pretrained backbone without classes"):
         world.run(world.write())
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +22,9 @@ import timm
 import torch
 
 from isograft.data.preprocess import Preprocess
+from isograft.engines.torch_engine import TorchEngine
 from isograft.errors import IsograftError, RunInterrupted
+from isograft.inputs import list_inputs
 from isograft.lineage import SEEN_SCHEMA
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.heads import Classifier, build_head
@@ -35,6 +42,7 @@ def world(tmp_path: Path, write_image: Callable[[Path, np.ndarray], Path], monke
     """A real model folder, 23 images of which one is broken, and parts of 4 rows."""
     monkeypatch.setattr(answering, "CHUNK", 2)
     monkeypatch.setattr(parts, "ROWS", 4)
+    monkeypatch.setattr(parts, "SECONDS", 1e9)
     torch.manual_seed(0)
     backbone = timm.create_model("test_resnet", num_classes=0)
     passport = Passport(
@@ -148,16 +156,17 @@ def test_two_runs_do_not_write_one_table(world: SimpleNamespace, monkeypatch: py
     def waits(self: Parts, *given: Any, **asked: Any) -> None:
         begin(self, *given, **asked)
         reached.set()
-        go_on.wait(20)
+        go_on.wait(120)
 
     monkeypatch.setattr(Parts, "begin", waits)
     first = threading.Thread(target=world.run, args=("p.csv",))
     first.start()
-    assert reached.wait(20)
+    assert reached.wait(120)
     with pytest.raises(IsograftError, match="being written by another run"):
         world.run("p.csv")
     go_on.set()
-    first.join()
+    first.join(120)
+    assert not first.is_alive()
     assert len(pl.read_csv(world.root / "p.csv")) == IMAGES
 
 
@@ -190,3 +199,90 @@ def test_what_a_kill_leaves_before_a_run_was_noted_or_after_it_was_let_go_is_not
         world.run("p.csv", resume=True)
     assert not beside.exists()
     assert world.run("p.csv").equals(whole)
+
+
+def test_rows_that_come_slowly_are_not_held_until_a_chunk_is_full(world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with heatmaps; a clock that every look at it puts 4 s on."""
+    whole = world.run("whole.parquet")
+    monkeypatch.setattr(answering, "CHUNK", 256)
+    model = Model.load(world.root / "model")
+    inputs = list_inputs(PredictSettings(model=model.folder, input=str(world.table), out=world.root / "p.csv"))
+    with TorchEngine(model.network(), model.preprocess) as engine:
+        slow = answering.LocalAnswering(model, engine, model.symmetries(False), now=partial(next, count(0, 4)))
+        tables = list(slow.tables(inputs))
+    assert {len(table) for table in tables[:-1]} == {3}  # after 12 s
+    assert pl.concat(tables).equals(whole.select(tables[0].columns))
+
+
+class Watch:
+    """Copies what a run has on the disk before every change to it: what a process that is killed at that moment leaves behind."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._busy = False
+        self.moments: list[Path] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, given: tuple[Any, ...]) -> None:
+        if self.folder is None or self._busy or event not in {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}:
+            return
+        if event == "open" and not (isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        if isinstance(given[0], str | os.PathLike) and Path(given[0]).is_relative_to(self.folder):
+            self._busy = True
+            try:
+                moment = self.folder.with_name(f"{self.folder.name}-{len(self.moments):03d}")
+                shutil.copytree(self.folder, moment)
+                (moment / ".p.parquet.parts" / ".lock").unlink(missing_ok=True)  # a dead process holds none
+                self.moments.append(moment)
+            finally:
+                self._busy = False
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_in_the_same_bytes(world: SimpleNamespace) -> None:
+    whole = world.root / "whole.parquet"
+    world.run(whole)
+    watch, folder = Watch(), world.root / "killed"
+    folder.mkdir()
+    watch.folder = folder
+    world.run(folder / "p.parquet")
+    watch.folder = None
+    kept = {len(list((moment / ".p.parquet.parts").glob("part-*"))) for moment in watch.moments}
+    assert kept == set(range(-(-IMAGES // 4) + 1))  # of every number of parts, none and all included, there was a moment
+    resumed = 0
+    for moment in watch.moments:
+        out = moment / "p.parquet"
+        unfinished = (moment / ".p.parquet.parts" / "asked.json").exists()
+        if unfinished or not out.exists():
+            resumed += unfinished
+            world.run(out, resume=unfinished)
+        assert out.read_bytes() == whole.read_bytes(), moment.name
+    assert resumed > IMAGES // 4
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from isograft.predict import answering, parts, predict
+from isograft.settings import PredictSettings
+
+answering.CHUNK, parts.ROWS, parts.SECONDS, judged, done = 2, 4, 1e9, answering.judged, []
+def dies(*given):
+    done.append(given)
+    if len(done) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return judged(*given)
+answering.judged = dies
+folder, table, out = sys.argv[1:]
+predict.predict(PredictSettings(model=Path(folder), input=table, out=Path(out), engine="torch"))
+"""
+
+
+def test_a_process_that_was_killed_left_no_lock_and_its_rows(world: SimpleNamespace) -> None:
+    world.run("whole.parquet")
+    command = [sys.executable, "-c", _KILLED, str(world.root / "model"), str(world.table), str(world.root / "p.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list((world.root / ".p.parquet.parts").glob("part-*"))) == 2
+    world.run("p.parquet", resume=True)
+    assert (world.root / "p.parquet").read_bytes() == (world.root / "whole.parquet").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,12 +40,13 @@ PASSPORT = Passport(
 
 
 @pytest.fixture
-def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def world(tmp_path: Path, image_tree: Path, monkeypatch: pytest.MonkeyPatch, write_passport: Callable[..., None]) -> SimpleNamespace:
     """A stand-in model folder with a small real network, and a tree of 12 images in 2 folders."""
     torch.manual_seed(1)
     network = timm.create_model("test_resnet", num_classes=2).eval()
     folder = tmp_path / "model"
     folder.mkdir()
+    write_passport(folder, PASSPORT)
     model = SimpleNamespace(
         folder=folder, classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), content_hash="c0ffee",
         network=lambda: network, seen=lambda: pl.DataFrame(schema=lineage.SEEN_SCHEMA),
@@ -162,7 +164,39 @@ def test_a_manifest_gives_one_row_per_row_bad_ones_too_with_its_columns(world: S
 
 def test_a_single_bad_file_still_gives_its_row(world: SimpleNamespace) -> None:
     (world.root / "bad.jpg").write_bytes(b"")
-    assert world.run(world.root / "bad.jpg")["status"].to_list() == ["empty"]
+    with pytest.raises(IsograftError, match=r"none of the 1 inputs could be answered; .*p\.parquet says why") as caught:
+        world.run(world.root / "bad.jpg")
+    assert caught.value.exit_code == 2
+    assert pl.read_parquet(world.root / "p.parquet")["status"].to_list() == ["empty"]
+    assert not (world.root / ".p.parquet.parts").exists()
+
+
+def test_an_image_of_which_too_little_is_left_is_answered_with_a_note_and_the_model_abstains(
+    world: SimpleNamespace, write_image: Callable[[Path, np.ndarray], Path]
+) -> None:
+    for height, width in ((1, 1), (7, 90), (8, 129), (8, 128), (40, 40)):
+        write_image(world.root / "odd" / f"{height}x{width}.png", np.full((height, width, 3), 90, np.uint8))
+    table = {row["uri"]: row for row in world.run(world.root / "odd").iter_rows(named=True)}
+    assert all(row["status"] == "ok" and row["p_dark"] is not None for row in table.values())
+    told = {uri: (row["abstain"], row["reason"]) for uri, row in table.items()}
+    assert told == {
+        "1x1.png": (True, "1 x 1 pixels are too few to judge, so the model abstains"),
+        "7x90.png": (True, "90 x 7 pixels are too few to judge, so the model abstains"),
+        "8x129.png": (True, "129 x 8 pixels are too long and thin to judge, so the model abstains"),
+        "8x128.png": (None, None),
+        "40x40.png": (None, None),
+    }
+
+
+def test_a_csv_holds_no_name_that_a_spreadsheet_runs(world: SimpleNamespace) -> None:
+    for name in ("=1+1.png", "-2.png", "@x.png", "+a.png", "plain=.png"):
+        (world.root / "odd").mkdir(exist_ok=True)
+        (world.root / "odd" / name).write_bytes((world.tree / "dark" / "dark0.png").read_bytes())
+    plain = world.run(world.root / "odd")["uri"].to_list()
+    world.run(world.root / "odd", out="p.csv")
+    written = pl.read_csv(world.root / "p.csv")["uri"].to_list()
+    assert plain == ["+a.png", "-2.png", "=1+1.png", "@x.png", "plain=.png"]
+    assert written == ["./+a.png", "./-2.png", "./=1+1.png", "./@x.png", "plain=.png"]
 
 
 @pytest.mark.parametrize(
@@ -192,8 +226,8 @@ def test_an_existing_table_is_left_alone(world: SimpleNamespace) -> None:
     assert (world.root / "p.csv").read_text() == "mine"
 
 
-def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace) -> None:
-    world.model.classes = None
+def test_a_backbone_without_classes_is_one_clear_sentence(world: SimpleNamespace, write_passport: Callable[..., None]) -> None:
+    write_passport(world.model.folder, PASSPORT, without_classes=True)
     with pytest.raises(IsograftError, match="pretrained backbone without classes"):
         world.run(world.tree)
 
@@ -255,7 +289,9 @@ def test_every_frame_of_a_dicom_file_is_answered_and_the_file_as_a_whole_where_a
 def test_files_that_cannot_be_opened_as_slides_get_a_row_that_says_so(world: SimpleNamespace, tmp_path: Path) -> None:
     pytest.importorskip("openslide", reason="slides need the extra slides")
     (tmp_path / "case.svs").write_bytes(b"no slide")
-    table = world.run(tmp_path / "case.svs")
+    with pytest.raises(IsograftError, match="none of the 1 inputs"):
+        world.run(tmp_path / "case.svs")
+    table = pl.read_parquet(world.root / "p.parquet")
     assert table.select("uri", "status", "predicted").rows() == [("case.svs", "unsupported", None)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,6 +223,11 @@ def test_a_slide_is_for_predict(shared: SimpleNamespace, tmp_path: Path) -> None
     assert response.status_code == 415 and "isograft predict" in response.json()["detail"]
 
 
+def test_of_an_image_of_which_too_little_is_left_the_answer_abstains_with_a_note(make: Make) -> None:
+    (answer,) = post(make(), png(1, 200, 4)).json()["answers"]
+    assert answer["abstain"] is True and answer["note"] == "4 x 200 pixels are too few to judge, so the model abstains"
+
+
 def test_a_full_house_says_when_to_come_back(make: Make) -> None:
     app = make(bounds=Bounds(requests=0))
     response = post(app, jpeg(1))
@@ -244,18 +250,17 @@ def test_a_network_that_fails_fails_those_who_asked_and_nobody_later(make: Make,
 
 
 def test_who_waits_too_long_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     app = make(bounds=Bounds(seconds=0.2))
-    whole = app.service.batcher._answering
+    whole, go = app.service.batcher._answering, threading.Event()
 
     class Slow(Stub):
         def __call__(self, images: list[np.ndarray]) -> Any:
-            time.sleep(1)
+            go.wait(120)
             return whole(images)
 
     monkeypatch.setattr(app.service.batcher, "_answering", Slow())
     response = post(app, jpeg(1))
+    go.set()
     assert response.status_code == 504 and "0.2 seconds" in response.json()["detail"]
 
 

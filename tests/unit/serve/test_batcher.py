@@ -16,7 +16,18 @@ from isograft.inference import Answer, Answering
 from isograft.judgement import Judgement
 from isograft.model import Model
 from isograft.predictions import judged
-from isograft.serve.batcher import LINGER, Batcher, judge
+from isograft.serve import batcher as module
+from isograft.serve.batcher import Batcher, judge
+
+PATIENCE = 120  # seconds until a test gives up
+
+
+def taken(batcher: Batcher) -> bool:
+    """Whether a batch takes all who wait before patience ends."""
+    end = time.monotonic() + PATIENCE
+    while not batcher._queue.empty() and time.monotonic() < end:
+        time.sleep(0.001)
+    return batcher._queue.empty()
 
 
 class Network(Stub):
@@ -32,7 +43,7 @@ class Network(Stub):
         self.fails_at = -1
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Answer]:
-        self.free.wait(5)
+        self.free.wait(PATIENCE)
         values = [int(image.flat[0]) for image in images]
         self.seen.append(values)
         if self.fails_at in values:
@@ -68,91 +79,107 @@ def test_those_who_come_while_the_network_works_are_its_next_batch(network: Netw
     batcher = make(counted=sizes.append)
     network.free.clear()
     futures = [batcher.ask(image(0), "")]
-    while not batcher._queue.empty():
-        time.sleep(0.001)
+    assert taken(batcher)
     futures += [batcher.ask(image(n), "") for n in range(1, 8)]
     assert batcher.waiting == 7
     network.free.set()
-    scores = [float(future.result(5).answer.logits[0, 0]) for future in futures]
+    scores = [float(future.result(PATIENCE).answer.logits[0, 0]) for future in futures]
     assert scores == list(range(8)) and network.seen == [[0], [1, 2, 3, 4], [5, 6, 7]] and sizes == [1, 4, 3]
 
 
-def test_a_network_that_computes_two_batches_at_a_time_gets_two() -> None:
+def test_a_network_that_computes_two_batches_at_a_time_gets_two_and_no_third() -> None:
     class Two(Network):
         workers, size = 2, 1
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.both, self.lock, self.inside, self.most = threading.Barrier(2, timeout=PATIENCE), threading.Lock(), 0, 0
+
+        def submit(self, images: Sequence[np.ndarray]) -> object:
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            return super().submit(images)
+
+        def __call__(self, images: Sequence[np.ndarray]) -> list[Answer]:
+            self.both.wait()  # passed by two at a time only
+            answers = super().__call__(images)
+            with self.lock:
+                self.inside -= 1
+            return answers
+
     network = Two()
-    network.free.clear()
     batcher = Batcher(network, Judgement(missing="none", classes=["a", "b"]))  # type: ignore[arg-type]
-    futures = [batcher.ask(image(n), "") for n in range(3)]
-    end = time.monotonic() + 5
-    while batcher.waiting > 1 and time.monotonic() < end:
-        time.sleep(0.001)
-    time.sleep(0.02)
-    assert batcher.waiting == 1
-    network.free.set()
-    assert [float(future.result(5).answer.logits[0, 0]) for future in futures] == [0, 1, 2]
+    futures = [batcher.ask(image(n), "") for n in range(6)]
+    assert [float(future.result(PATIENCE).answer.logits[0, 0]) for future in futures] == [0, 1, 2, 3, 4, 5]
+    assert network.most == 2
     batcher.close()
 
 
-def test_one_alone_is_answered_at_once_and_waits_a_little_only_while_others_are_decoded(
-    network: Network, make: Callable[..., Batcher]
+def test_one_alone_is_answered_at_once(network: Network, make: Callable[..., Batcher], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER", 1e6)
+    assert make(expected=lambda: 0).ask(image(1), "").result(PATIENCE) and network.seen == [[1]]
+
+
+def test_while_others_are_decoded_a_batch_waits_until_it_is_full(
+    network: Network, make: Callable[..., Batcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = 0
-    batcher = make(expected=lambda: expected)
-    began = time.perf_counter()
-    batcher.ask(image(1), "").result(5)
-    alone = time.perf_counter() - began
-    expected = 1
-    futures = [batcher.ask(image(2), "")]
-    time.sleep(LINGER / 4)
-    futures.append(batcher.ask(image(3), ""))
-    for future in futures:
-        future.result(5)
-    assert alone < 1 and network.seen[0] == [1] and network.seen[1] in ([2, 3], [2])
+    monkeypatch.setattr(module, "LINGER", 1e6)
+    batcher = make(expected=lambda: 1)
+    futures = []
+    for number in range(network.size):
+        assert not network.seen
+        futures.append(batcher.ask(image(number), ""))
+        assert taken(batcher)
+    assert all(future.result(PATIENCE) for future in futures) and network.seen == [[0, 1, 2, 3]]
+
+
+def test_a_batch_waits_for_those_who_are_decoded_only_so_long(
+    network: Network, make: Callable[..., Batcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 0.001)
+    assert make(expected=lambda: 1).ask(image(1), "").result(PATIENCE) and network.seen == [[1]]
 
 
 def test_those_who_left_are_not_shown_to_the_network(network: Network, make: Callable[..., Batcher]) -> None:
     batcher = make()
     network.free.clear()
     first = batcher.ask(image(0), "")
-    while not batcher._queue.empty():
-        time.sleep(0.001)
+    assert taken(batcher)
     futures = [batcher.ask(image(n), "") for n in range(1, 4)]
     assert futures[1].cancel()
     network.free.set()
-    assert first.result(5) and futures[0].result(5) and futures[2].result(5)
+    assert first.result(PATIENCE) and futures[0].result(PATIENCE) and futures[2].result(PATIENCE)
     assert network.seen == [[0], [1, 3]]
     with pytest.raises(CancelledError):
-        futures[1].result(5)
+        futures[1].result(PATIENCE)
 
 
 def test_a_crash_is_told_to_those_in_the_batch_and_the_next_is_answered(network: Network, make: Callable[..., Batcher]) -> None:
     batcher = make()
     network.fails_at = 5
     with pytest.raises(MemoryError):
-        batcher.ask(image(5), "").result(5)
-    assert batcher.ask(image(6), "").result(5).probabilities.argmax() == 0
+        batcher.ask(image(5), "").result(PATIENCE)
+    assert batcher.ask(image(6), "").result(PATIENCE).probabilities.argmax() == 0
 
 
 def test_an_answer_that_is_not_finite_harms_no_neighbour(network: Network, make: Callable[..., Batcher]) -> None:
     batcher = make()
     network.free.clear()
     batcher.ask(image(0), "")
-    while not batcher._queue.empty():
-        time.sleep(0.001)
+    assert taken(batcher)
     futures = [batcher.ask(image(n), "") for n in (1, 99, 2)]
     network.free.set()
-    assert futures[0].result(5) and futures[2].result(5)
+    assert futures[0].result(PATIENCE) and futures[2].result(PATIENCE)
     with pytest.raises(ArithmeticError):
-        futures[1].result(5)
+        futures[1].result(PATIENCE)
 
 
 def test_a_closed_batcher_answers_nobody(make: Callable[..., Batcher]) -> None:
     batcher = make()
     batcher.close()
     with pytest.raises(RuntimeError):
-        batcher.ask(image(1), "").result(5)
+        batcher.ask(image(1), "").result(PATIENCE)
 
 
 def test_answers_are_judged_together_as_predict_judges_them_one_by_one(model: Model) -> None:

@@ -72,8 +72,15 @@ def test_a_server_that_others_reach_asks_for_the_token_and_takes_any_name(make: 
     assert schema["paths"]["/api/predict"]["post"]["security"] == [{"token": []}]
 
 
-def test_behind_a_server_with_tls_a_token_lets_its_name_pass_and_other_pages_stay_out(make: Make) -> None:
+def test_a_local_server_with_a_token_of_its_own_answers_only_to_names_of_this_machine_too(make: Make) -> None:
     client = make(rules=Rules.of("127.0.0.1", local=True, token=TOKEN)).client
+    asked = {"url": "/api/model", "headers": {"Authorization": f"Bearer {TOKEN}"}}
+    assert client.get(**asked | {"headers": {**asked["headers"], "Host": "localhost:8000"}}).status_code == 200
+    assert client.get(**asked | {"headers": {**asked["headers"], "Host": "evil.example"}}).status_code == 403
+
+
+def test_behind_a_server_with_tls_a_token_of_the_users_lets_its_name_pass_and_other_pages_stay_out(make: Make) -> None:
+    client = make(rules=Rules.of("127.0.0.1", local=False, token=TOKEN)).client
     headers = {"Host": "skin.example", "Authorization": f"Bearer {TOKEN}"}
     asked = {"url": "/api/predict", "files": {"file": jpeg(1)}}
     assert client.post(**asked, headers={**headers, "Origin": "https://skin.example"}).status_code == 200

@@ -26,7 +26,8 @@ def test_compact_embeddings_keep_the_angles_of_what_varies_most() -> None:
     rng = np.random.default_rng(0)
     x = unit(rng.normal(size=(300, 5)) @ rng.normal(size=(5, 200)) + 0.001 * rng.normal(size=(300, 200)))
     short, known = compact(x, x[:7])
-    assert short.shape == (300, MOST_DIMENSIONS) and np.array_equal(short[:7], known)
+    assert short.shape == (300, MOST_DIMENSIONS)
+    np.testing.assert_allclose(short[:7], known, atol=1e-6)  # a library may round a product of another shape otherwise
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
     expected = unit(PCA(MOST_DIMENSIONS, svd_solver="full").fit_transform(x.astype(float)))
     np.testing.assert_allclose(short @ short.T, expected @ expected.T, atol=2e-4)

@@ -47,10 +47,14 @@ function caution(answer, model) {
       'Check that it is the kind of image the model was made for, sharp, and with the whole finding in view. If it is, rely on a person, not on this answer.',
     );
   }
+  const left = heldClasses(answer);
+  if (answer.abstain && (left === null || left.length === 1)) {
+    return warning('The model abstains', `${answer.note ?? ''}.`, 'Give the whole image, as the camera or the scanner made it.');
+  }
   if (answer.abstain) {
     return warning(
       'The model abstains',
-      heldClasses(answer)?.length === 0 ? 'The image fits none of its classes.' : 'The image fits more than one class, so that naming one would promise too much.',
+      left?.length === 0 ? 'The image fits none of its classes.' : 'The image fits more than one class, so that naming one would promise too much.',
       'Let a person decide. A sharper image, or one with the whole finding in view, may help.',
     );
   }

@@ -32,7 +32,7 @@ export function heldClasses(answer) {
 export function inWords(answer, model) {
   const held = heldClasses(answer);
   if (held === null) return { title: answer.predicted, detail: 'The most probable class. How sure the model is was never tested, see below.', promise: '' };
-  if (answer.out_of_domain) {
+  if (answer.out_of_domain || (answer.abstain && held.length === 1)) {
     const title = held.length === 0 ? 'Fits no class well' : held.length === 1 ? /** @type {string} */ (held[0]) : `${listed(held, 'or')} cannot be told apart`;
     return { title, detail: `Most probable is ${answer.predicted}.`, promise: 'What the model promises does not hold for an image like this one.' };
   }
