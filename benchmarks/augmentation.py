@@ -8,16 +8,13 @@ without the rotation, and then without the hue, which are slow in torchvision an
 of all random numbers. The two take turns, so that a change in the machine's load meets both; the time is that of the thread,
 and the best round of each counts.
 
-    python benchmarks/augmentation.py [--rounds 9] [--out figures.json]
+    python benchmarks/augmentation.py [--rounds 9] [--json figures.json]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +22,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from harness import arguments, described, finish, parser
 from isograft.data.augment import render_opencv, sample_views
 from isograft.data.policy import POLICIES, ViewPolicy
 from isograft.data.preprocess import Preprocess
@@ -88,27 +86,25 @@ def best_rates(runs: list[Callable[[], None]], rounds: int) -> list[float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--rounds", type=int, default=9)
+    options = arguments(asked, {"rounds": 1})
     torch.set_num_threads(1)
     one_thread_per_call()
     turning = POLICIES["dermoscopy"]
     figures = []
-    print(f"OpenCV {cv2.__version__}; views/s on one thread")
-    for size, wanted in WANTED.items():
-        images = photographs(size)
-        upright = turning.model_copy(update={"rotation": 0.0})
-        policies = {"any rotation": turning, "upright": upright, "upright, no hue": upright.model_copy(update={"hue": 0.0})}
-        for name, policy in policies.items():
-            rate, reference = best_rates([ours(images, policy, size), torchvisions(images, policy, size)], options.rounds)
-            met = rate / reference >= wanted
-            figures.append({"size": size, "policy": name, "isograft": rate, "torchvision": reference, "wanted": wanted, "met": met})
-            ratio = f"{rate / reference:5.1f}x  (wanted {wanted:g}x: {'met' if met else 'missed'})"
-            print(f"{size:4d} px, {name:15s}  isograft {rate:8.0f}  torchvision {reference:6.0f}  {ratio}", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps({"opencv": cv2.__version__, "figures": figures}, indent=2) + "\n")
+    with described() as result:
+        for size, wanted in WANTED.items():
+            images = photographs(size)
+            upright = turning.model_copy(update={"rotation": 0.0})
+            policies = {"any rotation": turning, "upright": upright, "upright, no hue": upright.model_copy(update={"hue": 0.0})}
+            for name, policy in policies.items():
+                rate, reference = best_rates([ours(images, policy, size), torchvisions(images, policy, size)], options.rounds)
+                told = {"size": size, "policy": name, "isograft": rate, "torchvision": reference, "ratio": rate / reference}
+                figures.append({**told, "wanted": wanted, "met": rate / reference >= wanted})
+        result["views_per_s_of_one_thread"] = figures
+        result["least_ratio"] = {f"{size} px": min(row["ratio"] for row in figures if row["size"] == size) for size in WANTED}
+    finish(result, options)
     return 0 if all(figure["met"] for figure in figures) else 1
 
 

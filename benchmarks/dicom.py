@@ -14,7 +14,6 @@ Without FOLDER it makes CT-like series of 512 x 512 pixels (12 bits, with a head
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
 
+from harness import arguments, described, finish, parser
 from isograft.data.address import Address
 from isograft.data.containers import parts
 from isograft.data.decode import core_count, decode_all
@@ -123,20 +123,22 @@ def measure(name: str, folder: Path, options: argparse.Namespace, settings: Inge
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=core_count())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--shown", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    asked = parser(__doc__)
+    asked.add_argument("folders", nargs="*", type=Path)
+    asked.add_argument("--images", type=int, default=100)
+    asked.add_argument("--threads", type=int, default=core_count())
+    asked.add_argument("--rounds", type=int, default=5)
+    asked.add_argument("--shown", action="store_true")
+    options = arguments(asked, {"images": 2, "rounds": 1, "threads": 1})
+    with described() as result, tempfile.TemporaryDirectory() as scratch:
         (key := Path(scratch) / "key").write_text("0" * 32)
         settings = IngestSettings(source=(Path(scratch),), out=Path(scratch) / "m.parquet", hash_key=key)
         folders = {str(folder): folder for folder in options.folders}
         folders = folders or {kind: series(Path(scratch) / kind, kind, min(20, options.images)) for kind in KINDS}
-        for name, folder in folders.items():
-            print(json.dumps(measure(name, folder, options, settings)), flush=True)
+        result["files"] = [measure(name, folder, options, settings) for name, folder in folders.items()]
+        result["ratio"] = {row["files"]: row["ratio"] for row in result["files"]}
+        result["least_ratio"] = min(result["ratio"].values())
+    finish(result, options)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ Claim: one million images against one million in minutes, in less than 4 GB.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
-import platform
 import resource
 import time
 from pathlib import Path
@@ -23,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from harness import arguments, described, finish, parser
 from isograft.data.duplicates import copies_of, near_duplicates
 from isograft.data.hashing import variants
 from isograft.data.manifest import Manifest
@@ -80,19 +78,20 @@ def real(path: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print the figures as JSON; 1 when more memory was taken than claimed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="images on each side")
-    parser.add_argument("--manifest", type=Path, help="a manifest to search in itself")
-    parser.add_argument("--searched", type=int, help="images searched for [default: as many]")
-    given = parser.parse_args()
-    grown = []
-    for count in given.images:
-        grown.append(measure(count, min(count, given.searched or count)))
-        print(json.dumps(grown[-1]), flush=True)
-    if given.manifest is not None:
-        print(json.dumps({"manifest": given.manifest.name, **real(given.manifest)}))
-    print(json.dumps({"machine": platform.processor() or platform.machine(), "python": platform.python_version()}))
+    """Print and write the figures; 1 when more memory was taken than claimed."""
+    asked = parser(__doc__)
+    asked.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="images on each side")
+    asked.add_argument("--manifest", type=Path, help="a manifest to search in itself")
+    asked.add_argument("--searched", type=int, help="images searched for [default: as many]")
+    given = arguments(asked, {"images": [500, 2000]})
+    with described() as result:
+        grown = [measure(count, min(count, given.searched or count)) for count in given.images]
+        result["sizes"] = grown
+        result["least_planted_found"] = min(one["planted_found"] for one in grown)
+        result["most_gigabytes"] = max(one["peak_gigabytes"] for one in grown)
+        if given.manifest is not None:
+            result["real"] = {"manifest": given.manifest.name, **real(given.manifest)}
+    finish(result, given)
     return int(any(one["peak_gigabytes"] > MOST_GIGABYTES for one in grown if one["images"] <= BATCH))
 
 

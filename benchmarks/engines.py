@@ -7,9 +7,6 @@ Torch with one batch on all cores stands beside them. The three take turns in on
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness import arguments, described, finish, parser, significant
 from isograft.batching import trial_images
 from isograft.data.preprocess import Preprocess
 from isograft.engines.engine import Engine
@@ -80,27 +78,26 @@ def compared(name: str, side: int, seconds: float, rounds: int) -> dict[str, Any
     }
 
 
+def side_of(asked: str) -> tuple[str, int]:
+    """Name and side of `NAME@SIDE`."""
+    name, _, side = asked.rpartition("@")
+    return name, int(side)
+
+
 def main() -> None:
-    """Measure, print a table and a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="NAME@SIDE of each")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per way and round")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    found = []
-    print(f"{os.cpu_count()} cores, ms per image; batch of torch and of ONNX Runtime")
-    for asked in options.networks:
-        name, _, side = asked.rpartition("@")
-        one = compared(name, int(side), options.seconds, options.rounds)
-        found.append(one)
-        times = [one[f"{way}, ms"] for way in ("torch, all cores on one batch", "torch", "onnxruntime")]
-        print(
-            f"{asked:28} batch {one['batch'][0]:2} {one['batch'][1]:2}  all cores {times[0]:7.2f}  torch {times[1]:7.2f}"
-            f"  onnxruntime {times[2]:7.2f}  {times[1] / times[2]:5.2f} x  within {one['difference']:.0e}",
-            f" converted in {one['convert_s']:.1f} s",
-            flush=True,
-        )
-    print(json.dumps({"cores": os.cpu_count(), "networks": found}))
+    """Measure; print and write the figures."""
+    asked = parser(__doc__)
+    asked.add_argument("--networks", nargs="+", default=NETWORKS, help="NAME@SIDE of each")
+    asked.add_argument("--seconds", type=float, default=1.0, help="per way and round")
+    asked.add_argument("--rounds", type=int, default=3)
+    options = arguments(asked, {"networks": ["test_resnet@32"], "seconds": 0.1, "rounds": 1})
+    found: list[dict[str, Any]] = []
+    with described() as result:
+        for name in options.networks:
+            found.append(compared(*side_of(name), options.seconds, options.rounds))
+            found[-1]["torch_over_onnxruntime"] = significant(found[-1]["torch, ms"] / found[-1]["onnxruntime, ms"])
+        result["networks"] = found
+    finish(result, options)
 
 
 if __name__ == "__main__":

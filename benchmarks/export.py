@@ -8,10 +8,7 @@ and sixteen at a time, and what the comparison with `predict` on the model's own
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +21,7 @@ import onnxruntime
 import torch
 
 import isograft
+from harness import arguments, described, finish, parser
 from isograft.export.graph import network_graph
 from isograft.export.reduced import to_fp16, to_int8
 from isograft.export.trial import find_ranges, find_trial
@@ -78,20 +76,17 @@ def measure(folder: Path, precision: str, turns: int, threads: int) -> dict[str,
 
 
 def main() -> None:
-    """Print a table and a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path, help="model folders whose test images are where they were")
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
+    """Print and write the figures."""
+    asked = parser(__doc__)
+    asked.add_argument("models", nargs="+", type=Path, help="model folders whose test images are where they were")
+    asked.add_argument("--turns", type=int, default=15)
+    asked.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    args = arguments(asked, {"turns": 1, "threads": 1})
     torch.set_num_threads(args.threads)
-    rows = [measure(folder, precision, args.turns, args.threads) for folder in args.models for precision in ("fp32", "fp16", "int8")]
-    print(f"{'model':36} {'':5} {'MB':>6} {'largest p':>10} {'same class':>10} {'AUC':>8} {'x torch, 1':>11} {'16':>5}")
-    for row in rows:
-        area = "" if row["auc_change"] is None else f"{row['auc_change']:+.4f}"
-        print(f"{row['model']:36} {row['precision']:5} {row['mb']:6.1f} {row['largest']:10.2g} {row['agreement']:10.2%} {area:>8} "
-              f"{row['x_torch_1']:11.1f} {row['x_torch_16']:5.1f}")  # fmt: skip
-    print(json.dumps({"machine": f"{platform.machine()}, {os.cpu_count()} cores", "threads": args.threads, "rows": rows}))
+    with described() as result:
+        rows = [measure(folder, precision, args.turns, args.threads) for folder in args.models for precision in ("fp32", "fp16", "int8")]
+        result["exports"] = rows
+    finish(result, args)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def markdown(result: Mapping[str, Any], level: int = 0) -> str:
         elif isinstance(value, Mapping):
             body = markdown(value, level + 1)
         elif all(isinstance(row, Mapping) for row in value):
-            body = table([{key: cell for key, cell in row.items() if _plain(cell)} for row in value])
+            body = table([{key: cell for key, cell in row.items() if not isinstance(cell, Mapping)} for row in value])
         else:
             body = ", ".join(map(_cell, value))
         blocks.append(f"{heading}\n\n{body}")
@@ -130,6 +130,8 @@ def _words(name: object) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, float):

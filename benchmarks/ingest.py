@@ -13,9 +13,7 @@ small, strongly compressed JPEGs at 0.5 GB/s of pixels. There the hash alone cos
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import cv2
 
+from harness import arguments, described, finish, parser
 from isograft.data.decode import core_count, decode_all, quiet_opencv
 from isograft.data.files import find_images
 from isograft.data.hashing import pixel_hash, thumbnail
@@ -74,19 +73,21 @@ def measure(folder: Path, count: int, threads: int, rounds: int) -> dict[str, ob
         "ingest_images_per_s": round(len(paths) / statistics.median(other[0] for _, other in pairs)),
         "ratio_wall": round(statistics.median(one[0] / other[0] for one, other in pairs), 3),
         "ratio_cpu": round(statistics.median(one[1] / other[1] for one, other in pairs), 3),
-        "cost_beside_decoding": share(paths),
+        **{f"{part}_beside_decoding": cost for part, cost in share(paths).items()},
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=core_count())
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    for folder in options.folders:
-        print(json.dumps(measure(folder, options.images, options.threads, options.rounds)), flush=True)
+    asked = parser(__doc__)
+    asked.add_argument("folders", nargs="+", type=Path)
+    asked.add_argument("--images", type=int, default=1000)
+    asked.add_argument("--threads", type=int, default=core_count())
+    asked.add_argument("--rounds", type=int, default=5)
+    options = arguments(asked, {"images": 40, "rounds": 1})
+    with described() as result:
+        result["folders"] = [measure(folder, options.images, options.threads, options.rounds) for folder in options.folders]
+        result["least_ratio_wall"] = min(row["ratio_wall"] for row in result["folders"])
+    finish(result, options)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ the truth is the figure of very many such patients. Counted are the intervals as
 
 from __future__ import annotations
 
-import argparse
-import json
+import itertools
 import sys
 from typing import Any
 
 import numpy as np
+
+from harness import arguments, described, finish, parser
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "brier", "per_class.c.recall", "per_class.c.roc_auc")
 CLASSES = ["a", "b", "c"]
@@ -78,24 +79,27 @@ def calibration_error(worlds: int) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print a table and its JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=400)
-    parser.add_argument("--patients", type=int, nargs="+", default=[30, 60, 200])
-    args = parser.parse_args()
-    everything: dict[str, Any] = calibration_error(args.worlds)
-    for name, share in everything.items():
-        print(f"{name}: held in {100 * share:.1f} % of {args.worlds} tests of 400 images")
-    for kind in KINDS:
-        for patients in args.patients:
-            found = covered(kind, patients, args.worlds)
-            everything[f"{kind}, {patients} patients"] = found
-            print(f"{kind}, {patients} patients, {args.worlds} worlds: coverage over patients (over images), width, share given")
-            for name, one in found.items():
-                if one["patients"] is not None:
-                    told = f"{100 * one['patients']:.1f} % ({100 * one['images']:.1f} %), {one['width']:.3f}, {100 * one['given']:.0f} %"
-                    print(f"  {name:20s} {told}")
-    print(json.dumps(everything))
+    """Print and write the figures."""
+    asked = parser(__doc__)
+    asked.add_argument("--worlds", type=int, default=400)
+    asked.add_argument("--patients", type=int, nargs="+", default=[30, 60, 200])
+    args = arguments(asked, {"worlds": 3, "patients": [30]})
+    rows = []
+    with described() as result:
+        result["worlds"], result["calibration_error_held"] = args.worlds, calibration_error(args.worlds)
+        for kind, patients in itertools.product(KINDS, args.patients):
+            for name, one in covered(kind, patients, args.worlds).items():
+                told = {
+                    "held_over_patients": one["patients"],
+                    "held_over_images": one["images"],
+                    "width": one["width"],
+                    "given": one["given"],
+                }
+                rows.append({"kind": kind, "patients": patients, "figure": name, **told})
+        result["coverage"] = rows
+        held = [row["held_over_patients"] for row in rows if row["kind"] == "several images" and row["held_over_patients"] is not None]
+        result["mean_held_with_several_images"] = sum(held) / max(1, len(held))
+    finish(result, args)
     return 0
 
 

@@ -8,14 +8,25 @@ import os
 import platform
 import shutil
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8", "sha_ni")
 """Instructions that change a figure by more than noise: vectors, bf16 and matrices, and SHA-256."""
-PACKAGES = ("isograft", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "pytorch-lightning", "polars", "lightly")
+PACKAGES = (
+    "isograft",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pytorch-lightning",
+    "polars",
+    "lightly",
+)
 
 
 def machine() -> dict[str, Any]:
@@ -30,7 +41,7 @@ def machine() -> dict[str, Any]:
         "load": load(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name))),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
     }
 

@@ -1,8 +1,8 @@
 """Peak memory of ingest, pretrain, finetune and predict, by number of images: pixels stay on the disk, so it should hardly grow.
 
-Every command is a process of its own on so many drawn images (64 x 48 pixels as JPEG), watched from outside; the peak is that of all its
-processes, shared pages counted once. Pretraining and fine-tuning stop after a few steps: memory does not grow with steps, but everything that is
-made for all images at once (manifest, cache, order, embeddings of a probe) is there.
+Every command is a process of its own on so many drawn images (64 x 48 pixels as JPEG), watched from outside; the peak is that of
+all its processes, shared pages counted once. Pretraining and fine-tuning stop after a few steps: memory does not grow with steps,
+but everything that is made for all images at once (manifest, cache, order, embeddings of a probe) is there.
 
 Claim: at most 25 KB more for every further image, whatever the command.
 
@@ -62,7 +62,8 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         mine = sorted((row["images"], row["peak_mb"]) for row in rows if row["command"] == command)
         (few, low), (many, high) = mine[0], mine[-1]
         if many > few:
-            found.append({"command": command, "from": few, "to": many, "kb_per_further_image": significant(1024 * (high - low) / (many - few))})
+            more = significant(1024 * (high - low) / (many - few))
+            found.append({"command": command, "from": few, "to": many, "kb_per_further_image": more})
     return found
 
 
@@ -73,8 +74,9 @@ def main() -> int:
     asked.add_argument("--backbone", default="resnet18")
     asked.add_argument("--size", type=int, default=64)
     asked.add_argument("--threads", type=int, default=cores())
-    asked.add_argument("--commands", nargs="+", help="only these [default: all]; each needs those before it")
-    args = arguments(asked, {"counts": [24, 48], "backbone": "test_resnet", "size": 32, "threads": 1})
+    asked.add_argument("--commands", nargs="+", help="only these [default: all]; all need ingest, predict also needs finetune, probe")
+    smallest = {"counts": [24, 48], "backbone": "test_resnet", "size": 32, "threads": 1}
+    args = arguments(asked, {**smallest, "commands": ["ingest", "finetune, probe", "predict"]})
     with described() as result:
         rows = [row for count in args.counts for row in measure(count, args)]
         result["peaks"], result["growth"] = rows, growth(rows)

@@ -1,6 +1,6 @@
 """Other tools to compare with, each in a virtual environment of its own: found, or made when asked, and never otherwise.
 
-    python benchmarks/peers.py --install lightly-train imagededup
+python benchmarks/peers.py --install lightly-train imagededup
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def find(name: str, given: Path | None, install: bool = False) -> Path:
     if install and given is None:
         make(name)
     if not python.exists():
-        raise PeerMissingError(f"{name} is not installed: {python} does not exist; make it with: python benchmarks/peers.py --install {name}")
+        raise PeerMissingError(
+            f"{name} is not installed ({python} does not exist); to install it: python benchmarks/peers.py --install {name}"
+        )
     done = subprocess.run([python, "-c", f"import {PEERS[name]}"], capture_output=True, text=True, env=environment(), timeout=300)
     if done.returncode:
         raise PeerMissingError(f"{name} cannot be imported by {python}: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}")

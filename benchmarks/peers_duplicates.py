@@ -1,9 +1,10 @@
 """Near-duplicates against imagededup (PHash): what is found of planted copies, what else is reported, time and memory, on the same files.
 
-Of some photographs copies are planted: re-encoded, rescaled, turned by 90°, mirrored, cropped, and turned by 10° (which ours does not claim to
-find). Every way is a command that reads the same folder from files to pairs; they take turns. Ours runs twice: by the
-hashes of the manifest alone, as every training does, and as an audit does, with cropped copies and a look at the pixels. Recall is the share of
-copies that are paired with their photograph; other pairs are those of photographs that are no copies of each other (in HAM10000 some truly are).
+Of some photographs copies are planted: re-encoded, rescaled, turned by 90°, mirrored, cropped, and turned by 10° (which ours does
+not claim to find). Every way is a command that reads the same folder from files to pairs; they take turns. Ours runs twice: by the
+hashes of the manifest alone, as every training does, and as an audit does, with cropped copies and a look at the pixels. Recall is
+the share of copies that are paired with their photograph; other pairs are those of photographs that are no copies of each other (in
+HAM10000 some truly are).
 
 Claim: at least 0.99 of re-encoded, rescaled, turned and mirrored copies by hash, and of cropped ones by audit.
 
@@ -124,7 +125,9 @@ def commands(folder: Path, threads: int, python: Path | None) -> dict[str, tuple
     return ways
 
 
-def measure(ways: Mapping[str, tuple[list[str], dict[str, str] | None]], folder: Path, work: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(
+    ways: Mapping[str, tuple[list[str], dict[str, str] | None]], folder: Path, work: Path, args: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Run every way in turns; rows with seconds, memory and recall."""
     runs: dict[str, list[Watched]] = {way: [] for way in ways}
     for _, (way, (command, env)) in itertools.product(range(args.rounds), ways.items()):

@@ -7,15 +7,12 @@ with ONNX Runtime; and the loop most people would write (Pillow, torchvision tra
 On a CPU decoding and network share the cores, so the whole cannot reach the network's own rate: it is also compared with the bound
 1 / (1 / decoding alone + 1 / network alone). CPU seconds per image are told beside wall time, which others on the machine disturb.
 
-    python benchmarks/predict.py --model MODEL --images ../shared/data/skin/ham10000/images
+    python benchmarks/predict.py [--model MODEL | --backbone NAME --size 64] [--images FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-IMAGES = Path(__file__).resolve().parents[2] / "shared/data/skin/ham10000/images"
+from harness import IMAGES, arguments, described, finish, parser
+from material import classifier, files_of, photographs
 
 _MEMORY = """
 import resource, sys
@@ -141,30 +139,26 @@ def ratios(rates: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print a table and a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="a classifier's folder")
-    parser.add_argument("--images", type=Path, default=IMAGES, help="a folder of images")
-    parser.add_argument("--count", type=int, default=1500, help="images per round")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds after a first one that does not count")
-    parser.add_argument("--memory", type=int, nargs="*", default=[2000, 20000], help="numbers of rows whose peak memory is measured")
-    options = parser.parse_args()
-    files = sorted(path for path in options.images.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})[: options.count]
-    if not files:
-        parser.error(f"{options.images} holds no image")
-    peaks = {f"{rows:,} rows": memory(options.model, files, rows, "torch") for rows in options.memory}
-    rates = measured(ways(options.model, files), len(files), options.rounds)
-    told = ratios(rates)
-    load = os.getloadavg()[0]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; {len(files):,} images, {options.rounds} rounds")
-    print(f"{'':36}{'images/s':>10}{'best':>10}{'CPU ms/image':>14}")
-    for name, one in rates.items():
-        print(f"{name:36}{one['rate']:10,.0f}{one['best']:10,.0f}{one['cpu_ms']:14.2f}")
-    for name, ratio in told.items():
-        print(f"{name:68}{ratio:6.2f}")
-    for name, peak in peaks.items():
-        print(f"peak memory, {name:23}{peak:10,.0f} MB")
-    print(json.dumps({"cores": os.cpu_count(), "load": load, "images": len(files), "rates": rates, "ratios": told, "memory_mb": peaks}))
+    """Measure; print and write the figures."""
+    asked = parser(__doc__)
+    asked.add_argument("--model", type=Path, help="a classifier's folder [default: one with random weights]")
+    asked.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the model that is made when none is given")
+    asked.add_argument("--size", type=int, default=64, help="its input in pixels")
+    asked.add_argument("--images", type=Path, default=IMAGES, help="a folder of images")
+    asked.add_argument("--count", type=int, default=1500, help="images per round")
+    asked.add_argument("--rounds", type=int, default=5, help="rounds after a first one that does not count")
+    asked.add_argument("--memory", type=int, nargs="*", default=[2000, 20000], help="numbers of rows whose peak memory is measured")
+    smallest = {"images": None, "count": 40, "rounds": 1, "memory": [], "backbone": "test_resnet", "size": 32}
+    options = arguments(asked, smallest)
+    with described() as result, tempfile.TemporaryDirectory() as work:
+        images = options.images or photographs(Path(work) / "drawn", options.count)
+        files = files_of(images, options.count)
+        model = options.model or classifier(Path(work) / "model", images, options.backbone, options.size)
+        result["images"], result["rounds"] = len(files), options.rounds
+        result["peak_memory_mb"] = {f"{rows:,} rows": round(memory(model, files, rows, "torch")) for rows in options.memory}
+        result["rates"] = measured(ways(model, files), len(files), options.rounds)
+        result["ratios"] = ratios(result["rates"])
+    finish(result, options)
 
 
 if __name__ == "__main__":

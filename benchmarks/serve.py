@@ -4,20 +4,18 @@ Starts `isograft serve` on loopback and asks it with clients that each send the 
 and several at once. A second server with the same model sees one image at a time (batch 1), as a server without batching would.
 The clients are one cheap loop over bare sockets. Prints images per second, latencies and ratios, all within one run.
 
-    python benchmarks/serve.py --model MODEL --images ../shared/data/skin/ham10000/images
-    python benchmarks/serve.py --model MODEL --images ... --minutes 10      # one long run: memory, errors, latency
+    python benchmarks/serve.py [--model MODEL | --backbone NAME --size 64] [--images FOLDER]
+    python benchmarks/serve.py --minutes 10      # one long run: memory, errors, latency
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import selectors
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
-IMAGES = Path(__file__).resolve().parents[2] / "shared/data/skin/ham10000/images"
+from harness import IMAGES, arguments, described, finish, parser
+from material import classifier, files_of, photographs
+
 BOUNDARY = b"isograft-benchmark"
 
 
@@ -158,17 +158,16 @@ def compare(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
                     rates.setdefault(f"{name}, {clients}", []).append(rate)
                     waits.setdefault(f"{name}, {clients}", []).extend(latencies)
         memory = resident(pid)
-    print(f"{'server, clients':<18}{'images/s':>10}{'median ms':>12}{'p95 ms':>10}{'p99 ms':>10}")
-    for name, found in rates.items():
-        p50, p95, p99 = (1e3 * np.percentile(waits[name], [50, 95, 99])).tolist()
-        print(f"{name:<18}{np.median(found):>10.0f}{p50:>12.1f}{p95:>10.1f}{p99:>10.1f}")
+    latency = {
+        name: dict(zip(("p50", "p95", "p99"), (1e3 * np.percentile(found, [50, 95, 99])).tolist(), strict=True))
+        for name, found in waits.items()
+    }
     rate = {name: float(np.median(found)) for name, found in rates.items()}
     many, one = rate[f"batched, {args.clients}"], rate["batched, 1"]
     ratios = {"to one client": many / one, "to one client of a server with batch 1": many / rate["batch 1, 1"]}
     ratios["to as many clients of a server with batch 1"] = many / rate[f"batch 1, {args.clients}"]
-    for name, value in ratios.items():
-        print(f"{args.clients} clients {name}: {value:.2f} times the images per second")
-    return {"images_per_second": rate, "ratios": ratios, "resident_mb": memory}
+    ratios = {f"{args.clients} clients {name}": value for name, value in ratios.items()}
+    return {"images_per_second": rate, "latency_ms": latency, "ratios": ratios, "resident_mb": memory}
 
 
 def endure(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
@@ -184,45 +183,37 @@ def endure(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
         rate, latencies, bad = ask(port, requests, args.clients, 60 * args.minutes, watch)
     early = [value for _, value in memory[: max(1, len(memory) // 10)]]
     late = [value for _, value in memory[-max(1, len(memory) // 10) :]]
-    most_memory = max(value for _, value in memory)
-    p50, p99, most = (1e3 * np.percentile(latencies, [50, 99, 100])).tolist()
-    print(f"{len(latencies):,} answers in {args.minutes:g} minutes, {rate:.0f} images/s, {bad} refused")
-    print(f"latency: median {p50:.0f} ms, p99 {p99:.0f} ms, longest {most:.0f} ms")
-    print(f"memory: {np.median(early):.0f} MB in the first tenth, {np.median(late):.0f} MB in the last, most {most_memory:.0f} MB")
-    return {"answers": len(latencies), "images_per_second": rate, "refused": bad, "mb_first": np.median(early), "mb_last": np.median(late)}
+    memory_mb = {"first_tenth": float(np.median(early)), "last_tenth": float(np.median(late)), "most": max(value for _, value in memory)}
+    latency = dict(zip(("p50", "p99", "longest"), (1e3 * np.percentile(latencies, [50, 99, 100])).tolist(), strict=True))
+    told = {"minutes": args.minutes, "answers": len(latencies), "images_per_second": rate, "refused": bad}
+    return {**told, "memory_mb": memory_mb, "latency_ms": latency}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="a model folder")
-    parser.add_argument("--images", type=Path, default=IMAGES, help="folder of images")
-    parser.add_argument("--count", type=int, default=256, help="how many different images")
-    parser.add_argument("--clients", type=int, default=32, help="clients at one time")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of the measurements")
-    parser.add_argument("--minutes", type=float, default=0.0, help="instead, load one server for so long and watch its memory")
-    parser.add_argument("--engine", choices=["torch", "onnxruntime"], default="torch")
-    parser.add_argument("--serve", type=int, default=None, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--model", type=Path, help="a classifier's folder [default: one with random weights]")
+    asked.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the model that is made when none is given")
+    asked.add_argument("--size", type=int, default=64, help="its input in pixels")
+    asked.add_argument("--images", type=Path, default=IMAGES, help="folder of images")
+    asked.add_argument("--count", type=int, default=256, help="how many different images")
+    asked.add_argument("--clients", type=int, default=32, help="clients at one time")
+    asked.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    asked.add_argument("--repeats", type=int, default=3, help="turns of the measurements")
+    asked.add_argument("--minutes", type=float, default=0.0, help="instead, load one server for so long and watch its memory")
+    asked.add_argument("--engine", choices=["torch", "onnxruntime"], default="torch")
+    asked.add_argument("--serve", type=int, default=None, help=argparse.SUPPRESS)
+    smallest = {"images": None, "count": 8, "clients": 2, "seconds": 0.5, "repeats": 1, "backbone": "test_resnet", "size": 32}
+    args = arguments(asked, smallest)
     if args.serve is not None:
         be_server(args.model, args.serve, args.engine)
         return
-    files = sorted(args.images.rglob("*.jpg"))[: args.count]
-    requests = [request(file.read_bytes()) for file in files]
-    told = endure(args, requests) if args.minutes else compare(args, requests)
-    size = sum(map(len, requests)) / max(1, len(requests)) / 1024
-    print(
-        json.dumps(
-            {
-                "machine": platform.machine(),
-                "cores": os.cpu_count(),
-                "model": args.model.name,
-                "engine": args.engine,
-                "kb_per_image": size,
-                **told,
-            }
-        )
-    )
+    with described() as result, tempfile.TemporaryDirectory() as work:
+        images = args.images or photographs(Path(work) / "drawn", args.count)
+        requests = [request(file.read_bytes()) for file in files_of(images, args.count)]
+        args.model = args.model or classifier(Path(work) / "model", images, args.backbone, args.size)
+        result["engine"], result["kb_per_image"] = args.engine, sum(map(len, requests)) / len(requests) / 1024
+        result |= endure(args, requests) if args.minutes else compare(args, requests)
+    finish(result, args)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ the command, not to a job; with a --cache-dir that knows them already the figure
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from harness import described, finish, parser
 
 MOST = 0.05
 
@@ -40,13 +41,15 @@ def measure(study: Path, out: Path, further: list[str]) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print the figures as JSON; 1 when there is more overhead than claimed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study file; what follows --out is passed on")
-    parser.add_argument("--out", type=Path, required=True, help="the study's folder, a new one")
-    given, further = parser.parse_known_args()
-    figures = measure(given.study, given.out, further)
-    print(json.dumps(figures, indent=2))
+    """Print and write the figures; 1 when there is more overhead than claimed."""
+    asked = parser(__doc__)
+    asked.add_argument("study", type=Path, help="a study file; what follows --out is passed on")
+    asked.add_argument("--out", type=Path, required=True, help="the study's folder, a new one")
+    asked.add_argument("--json", type=Path, help="also write the figures to this file")
+    given, further = asked.parse_known_args()
+    with described() as figures:
+        figures |= measure(given.study, given.out, further)
+    finish(figures, given)
     return int(figures["overhead_share"] > MOST)
 
 
