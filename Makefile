@@ -6,11 +6,11 @@ DEMO := isograft-demo
 # Two processes share the machine's cores, so each gets one thread; nothing here reaches for the network while tests run.
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -n 2 --dist loadfile
 
-.PHONY: help venv dev demo test check lint format docs bench pin wheel sbom advisories clean
+.PHONY: help venv dev demo test check lint format docs bench bench-quick bench-peers pin wheel sbom advisories clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 venv: $(VENV)/.installed  ## make .venv and install isograft with the tested versions
 
@@ -38,8 +38,14 @@ format: dev  ## rewrite the code in the project's format
 docs: dev  ## rewrite what is generated from the settings: the command reference and the type stub
 	$(PYTHON) tools/generate.py
 
-bench: dev  ## the speed figures of the README
-	$(PYTHON) benchmarks/throughput.py
+bench: dev  ## all benchmarks but the longest into benchmarks/RESULTS.md: hours, may be stopped and continued (BENCH='--only NAME')
+	$(PYTHON) benchmarks/run_all.py $(BENCH)
+
+bench-quick: dev  ## every benchmark at its smallest size, in minutes, into .bench: whether they run
+	$(PYTHON) benchmarks/run_all.py --quick $(BENCH)
+
+bench-peers: dev  ## install the tools that benchmarks compare with, each in an environment of its own below ~/.cache/isograft
+	$(PYTHON) benchmarks/peers.py --install lightly-train imagededup
 
 pin: dev  ## rewrite constraints.txt from what is installed
 	$(PYTHON) tools/pin.py > constraints.txt.new && mv constraints.txt.new constraints.txt
@@ -54,7 +60,7 @@ advisories: dev  ## ask a vulnerability service about the pinned packages
 	$(PYTHON) tools/advisories.py
 
 clean:  ## remove .venv, the demo and all caches of tools
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -21,10 +21,11 @@ import onnxruntime
 import torch
 
 import isograft
-from harness import arguments, described, finish, parser
+from harness import IMAGES, arguments, described, finish, parser
 from isograft.export.graph import network_graph
 from isograft.export.reduced import to_fp16, to_int8
 from isograft.export.trial import find_ranges, find_trial
+from material import classifier, photographs
 
 
 def ratio(ours: Callable[[], Any], theirs: Callable[[], Any], turns: int) -> float:
@@ -75,16 +76,24 @@ def measure(folder: Path, precision: str, turns: int, threads: int) -> dict[str,
     return row
 
 
+def made(work: Path, args: Any) -> Path:
+    """A classifier with random weights: of EfficientNet-Lite0 at 96 px, or of a tiny network with --quick."""
+    images = args.images or photographs(work / "drawn", 60)
+    return classifier(work / "model", images, *(("test_resnet", 32) if args.quick else ("tf_efficientnet_lite0", 96)))
+
+
 def main() -> None:
     """Print and write the figures."""
     asked = parser(__doc__)
-    asked.add_argument("models", nargs="+", type=Path, help="model folders whose test images are where they were")
+    asked.add_argument("models", nargs="*", type=Path, help="model folders whose test images are where they were [default: a random one]")
+    asked.add_argument("--images", type=Path, default=IMAGES, help="images of the model that is made when none is given")
     asked.add_argument("--turns", type=int, default=15)
     asked.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = arguments(asked, {"turns": 1, "threads": 1})
+    args = arguments(asked, {"images": None, "turns": 1, "threads": 1})
     torch.set_num_threads(args.threads)
-    with described() as result:
-        rows = [measure(folder, precision, args.turns, args.threads) for folder in args.models for precision in ("fp32", "fp16", "int8")]
+    with described() as result, tempfile.TemporaryDirectory() as work:
+        models = args.models or [made(Path(work), args)]
+        rows = [measure(folder, precision, args.turns, args.threads) for folder in models for precision in ("fp32", "fp16", "int8")]
         result["exports"] = rows
     finish(result, args)
 

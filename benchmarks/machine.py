@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -57,11 +58,13 @@ def load() -> float:
 
 
 def commit() -> str:
-    """The commit of the checkout, with `+` where src or benchmarks were changed since; `unknown` outside a checkout."""
-    head = _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    """The commit of the checkout, with `+` and a hash of what was changed since in src and benchmarks; `unknown` outside a checkout."""
+    git = ("git", "-C", str(ROOT))
+    head = _output(*git, "rev-parse", "--short=12", "HEAD")
     if not head:
         return "unknown"
-    return head + ("+" if _output("git", "-C", str(ROOT), "status", "--porcelain", "--", "src", "benchmarks/*.py") else "")
+    changed = [_output(*git, what, *how, "--", "src", "benchmarks/*.py") for what, how in (("status", ["--porcelain"]), ("diff", ["HEAD"]))]
+    return head + (f"+{hashlib.sha256(''.join(changed).encode()).hexdigest()[:6]}" if changed[0] else "")
 
 
 def _processor() -> tuple[str, set[str]]:

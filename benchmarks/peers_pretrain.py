@@ -61,7 +61,7 @@ def options() -> argparse.Namespace:
     asked.add_argument("--speed-epochs", type=int, nargs=2, default=[1, 3])
     asked.add_argument("--rounds", type=int, default=2, help="of the runs for speed")
     asked.add_argument("--pool", type=int, default=2500, help="images of the runs for worth; 0 leaves them out")
-    asked.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="passes of the runs for worth")
+    asked.add_argument("--epochs", type=int, nargs="+", default=[1, 3, 9], help="passes of the runs for worth")
     asked.add_argument("--seeds", type=int, default=2)
     asked.add_argument("--budgets", type=int, nargs="+", default=[50], help="labels per class of the probes")
     asked.add_argument("--splits", type=int, default=5)
