@@ -66,7 +66,7 @@ def measure(folder: Path, count: int, threads: int, rounds: int) -> dict[str, ob
     bare(paths, threads)  # files into the page cache
     pairs = [(clock(bare, paths, threads), clock(decode_all, paths, 10**9, threads, lambda _: None)) for _ in range(rounds)]
     return {
-        "folder": str(folder),
+        "folder": folder.name,
         "images": len(paths),
         "threads": threads,
         "bare_images_per_s": round(len(paths) / statistics.median(one[0] for one, _ in pairs)),

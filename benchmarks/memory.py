@@ -80,9 +80,9 @@ def main() -> int:
     with described() as result:
         rows = [row for count in args.counts for row in measure(count, args)]
         result["peaks"], result["growth"] = rows, growth(rows)
-        result["most_kb_per_further_image"] = max((row["kb_per_further_image"] for row in result["growth"]), default=0.0)
+        result["most_kb_per_further_image"] = max((row["kb_per_further_image"] for row in result["growth"]), default=None)
     finish(result, args)
-    return int(not args.quick and result["most_kb_per_further_image"] > MOST_KB)
+    return int(not args.quick and (result["most_kb_per_further_image"] or 0) > MOST_KB)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class PeerMissingError(RuntimeError):
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options that say where a peer is."""
-    parser.add_argument("--peer-python", type=Path, help=f"the Python of a virtual environment with {name} [default: below {FOLDER}]")
+    parser.add_argument(
+        "--peer-python", type=Path, help=f"the Python of a virtual environment with {name} [default: below {shown(FOLDER)}]"
+    )
     parser.add_argument("--install", action="store_true", help=f"install {name} there first (downloads; never done without this)")
 
 
@@ -48,12 +50,20 @@ def find(name: str, given: Path | None, install: bool = False) -> Path:
         make(name)
     if not python.exists():
         raise PeerMissingError(
-            f"{name} is not installed ({python} does not exist); to install it: python benchmarks/peers.py --install {name}"
+            f"{name} is not installed ({shown(python)} does not exist); to install it: python benchmarks/peers.py --install {name}"
         )
     done = subprocess.run([python, "-c", f"import {PEERS[name]}"], capture_output=True, text=True, env=environment(), timeout=300)
     if done.returncode:
-        raise PeerMissingError(f"{name} cannot be imported by {python}: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}")
+        raise PeerMissingError(
+            f"{name} cannot be imported by {shown(python)}: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
+        )
     return python
+
+
+def shown(path: Path) -> str:
+    """A path without the name of the home folder."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def python_of(folder: Path, name: str) -> Path:
