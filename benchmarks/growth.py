@@ -6,7 +6,7 @@ needs the order of all), and listing what predict is asked about. Memory is the 
 modules were loaded.
 
 Claim: a million images cost per image at most twice the time of ten thousand, for everything but the near-duplicates, which may
-cost five times.
+cost ten times.
 
     python benchmarks/growth.py [--counts 1000 10000 100000 1000000] [--stages ingest open ...] [--work FOLDER]
 """

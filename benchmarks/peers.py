@@ -33,9 +33,7 @@ class PeerMissingError(RuntimeError):
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options that say where a peer is."""
-    parser.add_argument(
-        "--peer-python", type=Path, help=f"the Python of a virtual environment with {name} [default: below {shown(FOLDER)}]"
-    )
+    parser.add_argument("--peer-python", type=Path, help=f"the Python of an environment with {name} [default: below {shown(FOLDER)}]")
     parser.add_argument("--install", action="store_true", help=f"install {name} there first (downloads; never done without this)")
 
 
@@ -54,9 +52,8 @@ def find(name: str, given: Path | None, install: bool = False) -> Path:
         )
     done = subprocess.run([python, "-c", f"import {PEERS[name]}"], capture_output=True, text=True, env=environment(), timeout=300)
     if done.returncode:
-        raise PeerMissingError(
-            f"{name} cannot be imported by {shown(python)}: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
-        )
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise PeerMissingError(f"{name} cannot be imported by {shown(python)}: {reason}")
     return python
 
 
