@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PERIOD = 0.25
+PERIOD = 0.4
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,9 @@ def _sample(leader: int, peaks: list[float], ended: threading.Event) -> None:
 def tree(leader: int) -> Iterator[int]:
     """The process and all that descend from it: those of its session."""
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(after_name[3]) == leader:
-            yield int(entry.name)
+        with contextlib.suppress(OSError):  # gone already
+            if os.getsid(int(entry.name)) == leader:
+                yield int(entry.name)
 
 
 def _memory(pid: int) -> tuple[float, float]:
