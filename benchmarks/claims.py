@@ -234,6 +234,16 @@ CLAIMS = (
         minutes=1,
     ),
     Claim(
+        "killed",
+        "kill.py",
+        "a run that is killed at any moment ends, when it goes on, in the bytes of one never disturbed",
+        (Target("runs that differ", ("problems",), "<=", 0),),
+        ("--moments", "1000", "--seed", "1"),
+        None,
+        minutes=300,
+        long=True,
+    ),
+    Claim(
         "study-overhead",
         "study_overhead.py",
         "a study takes at most 5 % beside its jobs",

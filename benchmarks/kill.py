@@ -482,6 +482,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--story", choices=[story.name for story in STORIES], action="append", help="only this one [default: all]")
     parser.add_argument("--list", action="store_true", help="show the events of the undisturbed runs, and kill none")
+    parser.add_argument("--json", type=Path, help="also write what the last line says to this file")
     args = parser.parse_args()
     load()
     wanted = [story for story in STORIES if not args.story or story.name in args.story]
@@ -502,7 +503,10 @@ def main() -> None:
             told = killing.killed(story, whole, fatal, again)
             problems += told["problem"] is not None
             print(json.dumps(told), flush=True)
-        print(json.dumps({"moments": args.moments, "seed": args.seed, "problems": problems}))
+        result = {"moments": args.moments, "seed": args.seed, "problems": problems}
+        print(json.dumps(result))
+        if args.json:
+            args.json.write_text(json.dumps(result) + "\n")
     sys.exit(min(1, problems))
 
 
