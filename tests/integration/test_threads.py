@@ -42,7 +42,7 @@ def _run(root: Path, threads: int) -> dict[str, bytes]:
     isograft.evaluate(out / "tuned", out=out / "evaluated", threads=threads)
     isograft.predict(out / "folds", images, out=out / "predicted.parquet", engine="torch", threads=threads)
     metrics = json.loads((out / "evaluated" / "metrics.json").read_bytes())
-    del metrics["created"]
+    del metrics["created"], metrics["model"]["content_hash"]  # which holds the name of the data, here the number of threads
     files = {
         "ingest": images,
         "cache": max((out / "cache").glob("images-*.cache")),

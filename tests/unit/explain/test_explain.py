@@ -21,6 +21,7 @@ from isograft.lineage import SEEN_SCHEMA
 from isograft.model import BackboneRecord, Model, Passport
 from isograft.networks.backbones import build_backbone, feature_count
 from isograft.networks.heads import Classifier, build_head
+from isograft.passport import PASSPORT_FILE, read_passport, render, sha256
 from isograft.predictions import UNSURE
 from isograft.thumbnails import thumbnail_table
 
@@ -80,14 +81,23 @@ def test_the_same_command_writes_the_same_bytes(world: SimpleNamespace) -> None:
     assert pl.read_csv(world.root / "a" / "explain.csv")["target"].unique().to_list() == ["dark"]
 
 
+def list_in_passport(model: Path, *names: str) -> None:
+    """Make files part of a model that they were not written with."""
+    passport = read_passport(model / PASSPORT_FILE)
+    files = {name: value for name, value in passport.files.items() if name != PASSPORT_FILE}
+    sealed = passport.seal({**files, **{name: sha256((model / name).read_bytes()) for name in names}})
+    (model / PASSPORT_FILE).write_bytes(render(sealed))
+
+
 def test_similar_cases_are_written_for_every_image_and_shown(world: SimpleNamespace) -> None:
     model = world.model("test_resnet")
     draw = np.random.default_rng(0)
     names = [f"{number:016x}" for number in range(9)]
     cases = pl.DataFrame({"id": names, "uri": [f"{name}.png" for name in names], "label": ["dark", "light", "dark"] * 3})
-    cases.write_parquet(model / CASES_FILE)
     features = isograft.Model.load(model).passport.backbone.features
+    cases.write_parquet(model / CASES_FILE)
     save_file({"embeddings": draw.normal(size=(9, 1, features)).astype(np.float32)}, model / CASE_EMBEDDINGS_FILE)
+    list_in_passport(model, CASES_FILE, CASE_EMBEDDINGS_FILE)
     isograft.explain(model, world.tree / "light", out=world.root / "out", similar=4)
     similar = pl.read_csv(world.root / "out" / "similar.csv", schema_overrides={"case_id": pl.String, "id": pl.String})
     assert similar.columns == ["id", "uri", "rank", "case_id", "case_uri", "label", "distance"]
@@ -95,6 +105,7 @@ def test_similar_cases_are_written_for_every_image_and_shown(world: SimpleNamesp
     assert all(group["distance"].is_sorted() for _, group in similar.group_by("uri"))
     assert "not found here" in (world.root / "out" / "explain.html").read_text()
     thumbnail_table(cases, [np.zeros((9, 9, 3), np.uint8)] * 9).write_parquet(model / THUMBNAILS_FILE)
+    list_in_passport(model, THUMBNAILS_FILE)
     isograft.explain(model, world.tree / "light", out=world.root / "kept", similar=4)
     assert "not found here" not in (page := (world.root / "kept" / "explain.html").read_text()) and page.count("data:image/jpeg") >= 8
     isograft.explain(model, world.tree / "light", out=world.root / "none", similar=0)
