@@ -39,7 +39,7 @@ NETWORKS = (
 def classifier(name: str, side: int) -> Classifier:
     """A network of five classes with random weights."""
     torch.manual_seed(0)
-    backbone = build_backbone(name, {}, side)
+    backbone = build_backbone(name, {}, side).eval()
     with torch.inference_mode():
         features = backbone(torch.zeros(1, 3, side, side)).shape[1]
     return Classifier(backbone, build_head("linear", features, 5)).eval()

@@ -110,14 +110,14 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def judged(claim: Claim, record: dict[str, Any] | None) -> list[dict[str, str]]:
+def judged(claim: Claim, record: dict[str, Any] | None, quick: bool) -> list[dict[str, str]]:
     """Rows for the table of claims: what was found for every target."""
     result = (record or {}).get("result", {})
     reason = "not run" if record is None else f"failed: {record['failed']}" if record["failed"] else ""
     rows = []
     for target in claim.targets or (None,):
         row = {"name": claim.name, "claim": claim.says, "script": f"`benchmarks/{claim.script}`"}
-        rows.append(row | _verdict(target, result, reason))
+        rows.append(row | _verdict(target, result, reason) | ({"met": "not judged"} if quick else {}))
     return rows
 
 
@@ -138,7 +138,7 @@ def written(records: dict[str, dict[str, Any] | None], args: argparse.Namespace)
     intro = "Sizes are the smallest: the figures mean nothing." if args.quick else "What the figures say: docs/explanation/benchmarks.md."
     blocks = ["# Benchmark results", f"Written by `make bench{'-quick' if args.quick else ''}`. {intro}", "## Machine"]
     blocks.append(table([{"": name.replace("_", " "), "value": value} for name, value in here.items() if name != "load"]))
-    blocks += ["## Claims", table([row for name, record in records.items() for row in judged(by_name[name], record)])]
+    blocks += ["## Claims", table([row for name, record in records.items() for row in judged(by_name[name], record, args.quick)])]
     for name, record in records.items():
         blocks += [f"## {name}", section(by_name[name], record)]
     args.out.mkdir(parents=True, exist_ok=True)

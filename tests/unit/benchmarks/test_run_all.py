@@ -59,7 +59,7 @@ def test_a_script_that_fails_is_named_with_its_reason_and_tried_again(module, mo
     script.write_text("raise SystemExit('the disk is gone')")
     target = claims.Target("speed", ("speed",), ">=", 1.0)
     monkeypatch.setattr(run_all, "CLAIMS", (claims.Claim("broken", str(script), "it works", (target,)),))
-    wanted = ["--quick", "--work", str(tmp_path)]
+    wanted = ["--work", str(tmp_path), "--out", str(tmp_path)]
     assert run_all.main(wanted) == 1
     page = (tmp_path / "RESULTS.md").read_text()
     assert "**Failed**: ended with 1: the disk is gone" in page and "| **no**" not in page
