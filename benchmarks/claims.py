@@ -210,6 +210,13 @@ CLAIMS = (
         full=("--images", "{images}"),
         minutes=4,
     ),
+    Claim(
+        "export-sizes",
+        "export_sizes.py",
+        "the preprocessing inside an export gives the pixels of predict, at most one grey level off",
+        targets=(Target("largest difference of a value", ("largest_difference",), "<=", 1),),
+        minutes=1,
+    ),
     Claim("engines", "engines.py", "how much faster ONNX Runtime is than torch, network by network", minutes=5),
     Claim(
         "memory",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from isograft.options import default_text, expectation, metavar, ordered_fields, positional, python_type, repeatable
+from isograft.options import choices, default_text, expectation, metavar, ordered_fields, positional, python_type, repeatable
 from isograft.settings import flag
 from isograft.verbs import VERBS, Verb
 
@@ -92,7 +92,7 @@ def _command_section(verb: Verb) -> str:
             word = name.upper() + ("..." if repeatable(field) else "")
             usage.append(word if field.is_required() else f"[{word}]")
         elif field.is_required():
-            usage.append(f"{flag(name)} {metavar(field)}")
+            usage.append(f"{flag(name)} {metavar(field) or '|'.join(choices(field))}")
     lines = [f"## isograft {verb.name}", "", verb.summary, "", "```", " ".join([*usage, "[OPTIONS]"]), "```", ""]
     lines += ["| option | takes | default | meaning |", "|---|---|---|---|"]
     for name, field in fields:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,15 @@ class Server:
         code = self._process.wait(PATIENCE)
         self._process.stdout.close()
         return code
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Leave no process behind, whatever failed."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
 
     @property
     def megabytes(self) -> float:
@@ -93,14 +102,21 @@ def classifier(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return root / "model"
 
 
-def test_at_saturation_killed_and_started_again_every_answer_is_that_of_predict(classifier: Path, real_data: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def server(classifier: Path) -> Iterator[Server]:
+    """A server of it."""
+    with Server(classifier) as running:
+        yield running
+
+
+def test_at_saturation_killed_and_started_again_every_answer_is_that_of_predict(
+    classifier: Path, server: Server, real_data: Path, tmp_path: Path
+) -> None:
     files = sorted((real_data / "skin" / "ham10000" / "images").glob("*.jpg"))[:IMAGES]
     listed = tmp_path / "listed.csv"
     listed.write_text("\n".join(["file", *map(str, files)]) + "\n")
     table = isograft.predict(classifier, str(listed), out=tmp_path / "p.parquet")
     expected = {row["uri"]: row for row in table.iter_rows(named=True)}
-    server = Server(classifier)
-    server.start()
     answers: dict[tuple[int, str], dict[str, Any]] = {}
     lost: list[str] = []
     wrong: list[BaseException] = []

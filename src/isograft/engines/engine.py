@@ -26,7 +26,7 @@ Outputs = tuple[Numbers, Numbers]
 class Engine(ABC):
     """Computes batches of one fixed shape, so that an image's answer never depends on its neighbours, its place, or the number of cores.
 
-    Close it, or use it in a `with` statement. `submit` and `outputs` may be called from any thread.
+    Close it, or use it in a `with` statement. `submit` may be called from any thread.
 
     Args:
         side: S, side of the square the network sees, in pixels.
@@ -51,15 +51,7 @@ class Engine(ABC):
         return self._batch if free else 1
 
     def submit(self, batch: Images) -> Future[Outputs]:
-        """Begin to compute uint8 (b, S, S, 3), 1 <= b <= `size`; see `outputs`."""
-        if len(batch) == self.size:
-            return self._submit(batch)
-        filled = np.zeros((self.size, *batch.shape[1:]), dtype=np.uint8)
-        filled[: len(batch)] = batch
-        return self._submit(filled)
-
-    def outputs(self, batch: Images) -> Outputs:
-        """Compute one batch.
+        """Begin to compute one batch.
 
         Args:
             batch: uint8 (b, S, S, 3) RGB, 1 <= b <= `size`; filled up with black images to `size`.
@@ -67,7 +59,11 @@ class Engine(ABC):
         Returns:
             Logits float32 (B, M, K) and pooled features float32 (B, M, D) of M networks, B = `size`; D is 0 where they are not to be had.
         """
-        return self.submit(batch).result()
+        if len(batch) == self.size:
+            return self._submit(batch)
+        filled = np.zeros((self.size, *batch.shape[1:]), dtype=np.uint8)
+        filled[: len(batch)] = batch
+        return self._submit(filled)
 
     def close(self) -> None:
         """Wait for what was begun, drop what was not, and let the threads go."""

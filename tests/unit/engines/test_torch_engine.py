@@ -55,7 +55,7 @@ def test_an_ensemble_answers_with_the_logits_and_features_of_each_member() -> No
     members = [_classifier(seed) for seed in (0, 1)]
     images = trial_images(4, 32)
     with TorchEngine(Ensemble(members), PREPROCESS, batch=4) as engine:
-        logits, embeddings = engine.outputs(images)
+        logits, embeddings = engine.submit(images).result()
     with torch.inference_mode():
         x = PREPROCESS.normalise(torch.from_numpy(images))
         expected = np.stack([member(x).numpy() for member in members], axis=1)
@@ -79,7 +79,7 @@ def test_fewer_images_than_a_batch_are_filled_up_and_keep_their_bits() -> None:
     means = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     with TorchEngine(means, PREPROCESS, batch=8) as engine:
         assert engine.size == 8
-        full, alone = engine.outputs(images)[0], engine.outputs(images[5:6])[0]
+        full, alone = (engine.submit(some).result()[0] for some in (images, images[5:6]))
     assert alone.shape == full.shape and np.array_equal(alone[0], full[5])
 
 

@@ -18,16 +18,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import timm
-import torch
 
-from isograft.data.preprocess import Preprocess
 from isograft.engines.torch_engine import TorchEngine
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.inputs import list_inputs
-from isograft.lineage import SEEN_SCHEMA
-from isograft.model import BackboneRecord, Model, Passport
-from isograft.networks.heads import Classifier, build_head
+from isograft.model import Model
 from isograft.predict import answering, parts
 from isograft.predict import predict as predict_module
 from isograft.predict.parts import Parts
@@ -38,19 +33,11 @@ IMAGES = 23
 
 
 @pytest.fixture
-def world(tmp_path: Path, write_image: Callable[[Path, np.ndarray], Path], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def world(tmp_path: Path, model: Path, write_image: Callable[[Path, np.ndarray], Path], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A real model folder, 23 images of which one is broken, and parts of 4 rows."""
     monkeypatch.setattr(answering, "CHUNK", 2)
     monkeypatch.setattr(parts, "ROWS", 4)
     monkeypatch.setattr(parts, "SECONDS", 1e9)
-    torch.manual_seed(0)
-    backbone = timm.create_model("test_resnet", num_classes=0)
-    passport = Passport(
-        kind="classifier", backbone=BackboneRecord(name="test_resnet", features=backbone.num_features), head="linear",
-        classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), method="probe",
-    )  # fmt: skip
-    network = Classifier(backbone, build_head("linear", backbone.num_features, 2))
-    Model.write(tmp_path / "model", passport, network.state_dict(), pl.DataFrame(schema=SEEN_SCHEMA))
     draw, rows = np.random.default_rng(0), []
     for number in range(IMAGES):
         write_image(tmp_path / "images" / f"{number:02d}.png", draw.integers(0, 256, (40, 48, 3), dtype=np.uint8))
@@ -61,7 +48,7 @@ def world(tmp_path: Path, write_image: Callable[[Path, np.ndarray], Path], monke
 
     def run(out: str, **options: Any) -> pl.DataFrame:
         given = {"engine": "torch", **options}
-        return predict(PredictSettings(model=tmp_path / "model", input=str(table), out=tmp_path / out, **given))
+        return predict(PredictSettings(model=model, input=str(table), out=tmp_path / out, **given))
 
     def interrupted(out: str, after: int, **options: Any) -> None:
         """Begin a run and press Ctrl-C after so many chunks."""

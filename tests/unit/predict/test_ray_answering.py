@@ -13,32 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import timm
-import torch
 
-from isograft.data.preprocess import Preprocess
 from isograft.errors import IsograftError
 from isograft.inputs import list_inputs
-from isograft.lineage import SEEN_SCHEMA
-from isograft.model import BackboneRecord, Model, Passport
-from isograft.networks.heads import Classifier, build_head
 from isograft.predict import answering, ray_answering
 from isograft.predict.predict import predict
 from isograft.predict.ray_answering import Plan, RayAnswering, _Worker, planned
 from isograft.settings import PredictSettings
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    backbone = timm.create_model("test_resnet", num_classes=0)
-    passport = Passport(
-        kind="classifier", backbone=BackboneRecord(name="test_resnet", features=backbone.num_features), head="linear",
-        classes=["dark", "light"], preprocess=Preprocess(image_size=32, working_size=32), method="probe",
-    )  # fmt: skip
-    network = Classifier(backbone, build_head("linear", backbone.num_features, 2))
-    Model.write(tmp_path / "model", passport, network.state_dict(), pl.DataFrame(schema=SEEN_SCHEMA))
-    return tmp_path / "model"
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, model: Path, image_tree: Path) -> None:

@@ -23,13 +23,28 @@ export function fileChooser(text, options, take, className = '') {
 }
 
 /**
+ * The place of a tab where files are dropped or chosen.
+ * @param {{drop: string, touch: string, hint: Node}} words where there is a pointer, where there is none, and beneath
+ * @param {Node[]} choosers
+ * @param {() => boolean} active
+ * @param {(files: File[], folder: boolean) => void} take
+ * @param {boolean} [folders] whether folders are opened
+ */
+export function dropZone(words, choosers, active, take, folders = false) {
+  const title = el('p', { className: 'zone-title' }, el('span', { className: 'no-touch' }, words.drop), el('span', { className: 'only-touch' }, words.touch));
+  const zone = el('div', { className: 'zone' }, el('div', { className: 'zone-text' }, title, words.hint), el('div', { className: 'zone-buttons' }, choosers));
+  takesDrops(zone, active, take, folders);
+  return zone;
+}
+
+/**
  * Take what is dropped on the page while a tab is shown.
  * @param {HTMLElement} zone shows that it would be taken
  * @param {() => boolean} active
  * @param {(files: File[], folder: boolean) => void} take
  * @param {boolean} [folders] whether folders are opened
  */
-export function takesDrops(zone, active, take, folders = false) {
+function takesDrops(zone, active, take, folders = false) {
   const over = (/** @type {boolean} */ on) => zone.classList.toggle('is-over', on);
   addEventListener('dragover', () => active() && over(true));
   addEventListener('dragleave', (event) => event.relatedTarget === null && over(false));

@@ -4,7 +4,7 @@ import { Outdated } from './api.js';
 import { answerTable } from './table.js';
 import { looksLikeFormula, rowsOf, toCsv } from './csv.js';
 import { button, download, el, fill } from './dom.js';
-import { ACCEPTED, fileChooser, imagesAmong, placeOf, takesDrops } from './files.js';
+import { ACCEPTED, dropZone, fileChooser, imagesAmong, placeOf } from './files.js';
 import { askAll } from './queue.js';
 import { counted, tooLarge } from './words.js';
 
@@ -109,23 +109,16 @@ export function buildMany(model, open) {
     if (fresh.length > 0 && running === null) run();
   };
 
-  const zone = el(
-    'div',
-    { className: 'zone' },
-    el(
-      'div',
-      { className: 'zone-text' },
-      el('p', { className: 'zone-title' }, el('span', { className: 'no-touch' }, 'Drop images or a folder here'), el('span', { className: 'only-touch' }, 'Which images?')),
-      el('p', { className: 'quiet' }, 'Every file gets a row, also one that cannot be read.'),
-    ),
-    el(
-      'div',
-      { className: 'zone-buttons' },
+  const zone = dropZone(
+    { drop: 'Drop images or a folder here', touch: 'Which images?', hint: el('p', { className: 'quiet' }, 'Every file gets a row, also one that cannot be read.') },
+    [
       fileChooser('Choose images', { accept: ACCEPTED, multiple: true }, (files) => take(files, false), 'main'),
       fileChooser('Choose a folder', { webkitdirectory: true, multiple: true }, (files) => take(files, true), 'no-touch'),
-    ),
+    ],
+    () => active,
+    take,
+    true,
   );
-  takesDrops(zone, () => active, take, true);
   return { panel: el('div', {}, zone, status, notes, control, table.root), shown: () => (active = true), hidden: () => (active = false) };
 }
 

@@ -3,7 +3,7 @@
 import { showAnswer } from './answer.js';
 import { Refused, patiently, send } from './api.js';
 import { button, el, fill, freshId } from './dom.js';
-import { ACCEPTED, fileChooser, takesDrops } from './files.js';
+import { ACCEPTED, dropZone, fileChooser } from './files.js';
 import { showHeatmap } from './heatmap.js';
 import { showSimilar } from './similar.js';
 import { counted, inShort, inWords, listed, partInWords, size, tooLarge } from './words.js';
@@ -34,23 +34,12 @@ export function buildOne(model) {
     fill(result, asked(model, file, more, controller.signal, status));
   };
 
-  const zone = el(
-    'div',
-    { className: 'zone' },
-    el(
-      'div',
-      { className: 'zone-text' },
-      el('p', { className: 'zone-title' }, el('span', { className: 'no-touch' }, 'Drop an image here'), el('span', { className: 'only-touch' }, 'Which image?')),
-      el('p', { className: 'quiet no-touch' }, 'or paste one, or choose a file: a photograph, a scan, DICOM'),
-    ),
-    el(
-      'div',
-      { className: 'zone-buttons' },
-      fileChooser('Choose an image', { accept: ACCEPTED }, take, 'main'),
-      fileChooser('Take a photo', { accept: 'image/*', capture: 'environment' }, take, 'only-touch'),
-    ),
+  const zone = dropZone(
+    { drop: 'Drop an image here', touch: 'Which image?', hint: el('p', { className: 'quiet no-touch' }, 'or paste one, or choose a file: a photograph, a scan, DICOM') },
+    [fileChooser('Choose an image', { accept: ACCEPTED }, take, 'main'), fileChooser('Take a photo', { accept: 'image/*', capture: 'environment' }, take, 'only-touch')],
+    () => active,
+    take,
   );
-  takesDrops(zone, () => active, take);
   addEventListener('paste', (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (active && files.length > 0) take(files);
