@@ -25,6 +25,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """Ask for a model, or for what one is made of where none is given."""
+    parser.add_argument("--model", type=Path, help="a classifier's folder [default: one with random weights]")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the model that is made when none is given")
+    parser.add_argument("--size", type=int, default=64, help="its input in pixels")
+
+
 def arguments(parser: argparse.ArgumentParser, quick: Mapping[str, Any]) -> argparse.Namespace:
     """Parse the command line; with --quick the values of `quick` are the defaults."""
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import timm
 import torch
 from PIL import Image
@@ -38,30 +37,15 @@ from isograft.data.policy import POLICIES
 from isograft.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from isograft.networks.backbones import build_backbone
 from isograft.networks.heads import Classifier, build_head
-from isograft.plan import Plan
-from isograft.run import run_folder
-from isograft.train.callbacks import History
-from isograft.train.engine import run_training, training_device
+from isograft.train.engine import training_device
 from isograft.train.finetune_module import FinetuneModule
-from isograft.train.pace import Pace
-from isograft.train.schedule import ResolutionSchedule
-from isograft.train.stream import BatchStream
 from machine import cores
 from material import files_of, photographs, subset
+from training_pass import step_ends
 
 CLASSES = 5
 LR = 1e-4
 OURS, LOOP, BARE = "isograft", "plain loop", "bare step"
-
-
-class StepTimes(pl.Callback):
-    """Notes the end of every step."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.ends.append(time.perf_counter())
 
 
 def rate_of(ends: Sequence[float], batch: int) -> float:
@@ -134,30 +118,18 @@ def plain_loop(files: Sequence[Path], args: argparse.Namespace, precision: str) 
 
 def ours(images: ImageCache, ids: Any, args: argparse.Namespace, precision: str) -> float:
     """One pass of the path that `isograft finetune` takes."""
-    steps, plan = len(images) // args.batch_size, Plan()
-    for name, value in {
+    steps = len(images) // args.batch_size
+    decided = {
         "lr": LR, "head_lr": LR, "weight_decay": 0.05, "layer_decay": 1.0, "total_steps": steps, "warmup": 0.1, "schedule": "cosine",
         "frozen_bn": False, "steps_per_epoch": steps, "epochs": 1, "batch_size": args.batch_size, "optimizer": "adamw",
-    }.items():  # fmt: skip
-        plan.decide(name, value, "benchmark")
+    }  # fmt: skip
     specs = [ViewSpec(1, args.size, POLICIES["dermoscopy"].model_copy(update={"crop": (0.5, 1.0)}))]
     loader = ViewLoader(images, ids, specs, args.batch_size, 0, labels=np.arange(len(images)) % CLASSES, threads=args.threads)
     preprocess = Preprocess(image_size=args.size, working_size=round(1.5 * args.size), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    times = StepTimes()
-    with tempfile.TemporaryDirectory() as folder, run_folder(Path(folder) / "run", {}, resume=False) as run:
-        history, pace = History(run), Pace(plan)
-        run_training(
-            FinetuneModule(classifier(args), plan, preprocess, None, history, 0),
-            lambda position: BatchStream(loader, pace, ResolutionSchedule.constant(args.size), lambda _: specs, position),
-            run,
-            history,
-            pace=pace,
-            batch_size=args.batch_size,
-            precision=precision,
-            what="Pipeline",
-            callbacks=[times],
-        )
-    return rate_of(times.ends, args.batch_size)
+    ends = step_ends(
+        lambda plan, history: FinetuneModule(classifier(args), plan, preprocess, None, history, 0), decided, loader, specs, precision
+    )
+    return rate_of(ends, args.batch_size)
 
 
 def measure(ways: dict[tuple[str, str], Callable[[], float]], rounds: int) -> dict[tuple[str, str], list[float]]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import IMAGES, arguments, described, finish, parser
+from harness import IMAGES, arguments, described, finish, model_options, parser
 from material import classifier, files_of, photographs
 
 _MEMORY = """
@@ -141,9 +141,7 @@ def ratios(rates: dict[str, dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     """Measure; print and write the figures."""
     asked = parser(__doc__)
-    asked.add_argument("--model", type=Path, help="a classifier's folder [default: one with random weights]")
-    asked.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the model that is made when none is given")
-    asked.add_argument("--size", type=int, default=64, help="its input in pixels")
+    model_options(asked)
     asked.add_argument("--images", type=Path, default=IMAGES, help="a folder of images")
     asked.add_argument("--count", type=int, default=1500, help="images per round")
     asked.add_argument("--rounds", type=int, default=5, help="rounds after a first one that does not count")

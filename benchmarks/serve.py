@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import IMAGES, arguments, described, finish, parser
+from harness import IMAGES, arguments, described, finish, model_options, parser
 from material import classifier, files_of, photographs
 
 BOUNDARY = b"isograft-benchmark"
@@ -191,9 +191,7 @@ def endure(args: argparse.Namespace, requests: list[bytes]) -> dict[str, Any]:
 
 def main() -> None:
     asked = parser(__doc__)
-    asked.add_argument("--model", type=Path, help="a classifier's folder [default: one with random weights]")
-    asked.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the model that is made when none is given")
-    asked.add_argument("--size", type=int, default=64, help="its input in pixels")
+    model_options(asked)
     asked.add_argument("--images", type=Path, default=IMAGES, help="folder of images")
     asked.add_argument("--count", type=int, default=256, help="how many different images")
     asked.add_argument("--clients", type=int, default=32, help="clients at one time")

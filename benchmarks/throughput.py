@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 
 import isograft
@@ -28,28 +27,12 @@ from isograft.data.loader import ViewLoader
 from isograft.data.policy import POLICIES
 from isograft.data.preprocess import Preprocess
 from isograft.networks.backbones import build_backbone
-from isograft.plan import Plan
-from isograft.run import run_folder
 from isograft.ssl.method import build_method
-from isograft.train.callbacks import History
-from isograft.train.engine import run_training
-from isograft.train.pace import Pace
 from isograft.train.precision import choose_precision
 from isograft.train.pretrain_module import PretrainModule
-from isograft.train.schedule import ResolutionSchedule
-from isograft.train.stream import BatchStream
+from training_pass import step_ends
 
 IMAGES = Path(__file__).resolve().parents[2] / "shared/data/skin/ham10000/images"
-
-
-class StepTimes(pl.Callback):
-    """Notes the end of every step."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.ends.append(time.perf_counter())
 
 
 def ready_rate(method: torch.nn.Module, preprocess: Preprocess, batch: int, size: int, steps: int, precision: str) -> float:
@@ -70,31 +53,17 @@ def ready_rate(method: torch.nn.Module, preprocess: Preprocess, batch: int, size
 
 def pipeline_rate(method: Any, preprocess: Preprocess, images: ImageCache, ids: Any, args: argparse.Namespace, precision: str) -> float:
     """Images per second through the whole path."""
-    plan = Plan()
-    for name, value in {
+    decided = {
         "lr": 1e-4, "new_layer_lr": 1e-4, "weight_decay": 0.05, "layer_decay": 1.0, "total_steps": args.steps + 1, "warmup": 0.1,
         "schedule": "cosine", "frozen_bn": False, "steps_per_epoch": len(ids) // args.batch_size, "history_every": 1,
         "epochs": 1, "batch_size": args.batch_size,
-    }.items():  # fmt: skip
-        plan.decide(name, value, "benchmark")
+    }  # fmt: skip
     specs = method.view_specs(args.size, POLICIES["dermoscopy"])
     loader = ViewLoader(images, ids, specs, args.batch_size, 0, threads=args.threads)
-    times = StepTimes()
-    with tempfile.TemporaryDirectory() as folder, run_folder(Path(folder) / "run", {}, resume=False) as run:
-        history, pace = History(run), Pace(plan)
-        run_training(
-            PretrainModule(method, plan, preprocess, history, 0),
-            lambda position: BatchStream(loader, pace, ResolutionSchedule.constant(args.size), lambda _: specs, position),
-            run,
-            history,
-            pace=pace,
-            batch_size=args.batch_size,
-            precision=precision,
-            what="Pipeline",
-            callbacks=[times],
-            clip=5.0,
-        )
-    return args.batch_size / float(np.median(np.diff(times.ends)))
+    ends = step_ends(
+        lambda plan, history: PretrainModule(method, plan, preprocess, history, 0), decided, loader, specs, precision, clip=5.0
+    )
+    return args.batch_size / float(np.median(np.diff(ends)))
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -37,7 +36,7 @@ from isograft.passport import (
     sha256,
 )
 from isograft.run import write_atomic
-from isograft.seal import without_seal
+from isograft.seal import file_sha256, without_seal
 from isograft.unpickling import nothing_unpickled
 
 __all__ = ["BackboneRecord", "Model", "Passport"]
@@ -236,8 +235,7 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
     if not path.is_file():
         raise IsograftError(f"{path} is missing; copy the whole model folder again")
     try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = file_sha256(path)
     except OSError as error:
         raise IsograftError(f"{path} cannot be read: {error.strerror or error}; copy the model folder again") from error
     if found != expected:

@@ -197,16 +197,28 @@ def open_passport(place: Path | str) -> Passport:
     return read_passport(path, seal)
 
 
-def require_classifier(place: Path | str) -> Passport:
-    """The passport of a classifier; see `open_passport`.
+def require_classifier(place: Path | str) -> list[str]:
+    """The classes of a model that is not loaded yet; see `open_passport`.
 
     Raises:
-        IsograftError: It is none.
+        IsograftError: It is no classifier.
     """
-    passport = open_passport(place)
+    return require_classes(open_passport(place), place)
+
+
+def require_classes(passport: Passport, place: Path | str) -> list[str]:
+    """The classes of a model.
+
+    Args:
+        passport: What it says about itself.
+        place: Where it lies, for the message.
+
+    Raises:
+        IsograftError: It is no classifier.
+    """
     if not passport.classes:
         raise IsograftError(f"{place} is a pretrained backbone without classes; train a classifier from it with isograft finetune")
-    return passport
+    return passport.classes
 
 
 def read_passport(path: Path, seal: str | None = None) -> Passport:

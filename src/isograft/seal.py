@@ -7,6 +7,7 @@ weights file is named, `PLACE@sha256:SEAL` means that one and no other.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def without_seal(place: Path | str) -> Path:
 def with_seal(path: Path, seal: str | None) -> str:
     """The place that `split_seal` took apart."""
     return str(path) if seal is None else f"{path}{_MARK}{seal}"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file: 64 hexadecimal digits. It is read piece by piece."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_seal(path: Path, found: str, expected: str | None) -> None:

@@ -82,19 +82,19 @@ def make_room(folder: Path, needed: int, limit_gb: float) -> list[Path]:
     Returns:
         The deleted files.
     """
-    stale: list[Path] = []
+    deleted: list[Path] = []
     caches = sorted(_files(folder), key=lambda item: item[1].st_mtime)
     total = sum(status.st_size for _, status in caches)
     for path, status in caches:
         if total + needed <= limit_gb * GIGABYTE:
             break
-        stale.append(path)
+        deleted.append(path)
         total -= status.st_size
-    for path in stale:
+    for path in deleted:
         path.unlink(missing_ok=True)
     if needed > limit_gb * GIGABYTE:
         warn(f"the cache of these images takes {needed / GIGABYTE:.1f} GB in {folder}, more than the {limit_gb:g} GB kept otherwise")
-    return stale
+    return deleted
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

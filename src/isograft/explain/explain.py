@@ -92,7 +92,7 @@ def _check_model(settings: ExplainSettings) -> None:
     Raises:
         IsograftError: It is so.
     """
-    classes = require_classifier(settings.model).classes or []
+    classes = require_classifier(settings.model)
     if settings.target is not None and settings.target not in classes:
         known = near(settings.target, classes) or f"; it knows {', '.join(classes)}"
         raise IsograftError(f"--target {settings.target} is no class of {settings.model}{known}")

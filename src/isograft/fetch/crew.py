@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from isograft.errors import IsograftError
 from isograft.fetch.client import Client, Refused, Unreachable
 from isograft.fetch.download import Received
+from isograft.seal import file_sha256
 
 GIVE_UP = 10
 """Files in a row, each given up after all attempts, after which the server counts as down."""
@@ -50,8 +50,7 @@ class Ledger:
         try:
             if known is None or path.stat().st_size != known.size:
                 return False
-            with path.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest() == known.sha256
+            return file_sha256(path) == known.sha256
         except OSError:
             return False
 

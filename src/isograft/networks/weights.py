@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from isograft.errors import IsograftError
 from isograft.networks.adapt import Account, adapt
 from isograft.networks.backbones import require_backbone
 from isograft.networks.files import load_tensors, strip_prefix
-from isograft.seal import check_seal, split_seal, with_seal
+from isograft.seal import check_seal, file_sha256, split_seal, with_seal
 from isograft.unpickling import nothing_unpickled
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ def resolve_init(init: str, backbone: str, arguments: Mapping[str, Any]) -> Init
     if not path.is_file():
         raise IsograftError(f"--init {init} is neither scratch, imagenet, hf-hub:ID, a model folder nor a weights file; check the path")
     if seal is not None:
-        with path.open("rb") as stream:
-            check_seal(path, hashlib.file_digest(stream, "sha256").hexdigest(), seal)
+        check_seal(path, file_sha256(path), seal)
     return _from_file(path, backbone, arguments)
 
 

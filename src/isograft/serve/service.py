@@ -22,7 +22,7 @@ from isograft.explain.explainer import Explainer
 from isograft.explain.similar import SimilarCases
 from isograft.inference import Answering, Image
 from isograft.model import Model
-from isograft.passport import require_classifier
+from isograft.passport import require_classes
 from isograft.report.figures import coded_picture
 from isograft.serve.answers import ExplainAnswer, ImageAnswer, PredictAnswer, SimilarAnswer, SimilarCase
 from isograft.serve.batcher import Batcher, Judged
@@ -51,7 +51,7 @@ class Service(Desk):
     """
 
     def __init__(self, model: Model, bounds: Bounds | None = None, labeling: Labeling | None = None, engine: str = "torch") -> None:
-        self.classes = require_classifier(model.folder).classes or []
+        self.classes = require_classes(model.passport, model.folder)
         super().__init__(model, bounds, labeling)
         self.judgement = model.judgement()
         self._decoding = self._heatmaps = 0

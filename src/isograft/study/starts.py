@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ import polars as pl
 
 from isograft.data.manifest import Manifest
 from isograft.lineage import leaks, refuse
-from isograft.seal import check_seal, split_seal, without_seal
+from isograft.seal import check_seal, file_sha256, split_seal, without_seal
 from isograft.study.arms import STARTS, Step
 
 
@@ -61,6 +60,6 @@ def _content(start: str) -> str:
         from isograft.model import Model
 
         return Model.load(start).content_hash
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = file_sha256(path)
     check_seal(path, content, seal)
     return content

@@ -172,7 +172,8 @@ def _passport(
 
 def _placeless(plan: Plan, init: str) -> list[dict[str, Any]]:
     """The decisions, with the file or folder started from called by its name alone."""
-    name = short_name(without_seal(init)) if without_seal(init).exists() else init
+    place = without_seal(init)
+    name = short_name(place) if place.exists() else init
     word = re.compile(rf"(?<!\S){re.escape(init)}(?!\S)")
     return [
         {**entry, "value": name if entry["value"] == init else entry["value"], "reason": word.sub(lambda _: name, entry["reason"])}
