@@ -42,6 +42,7 @@ same names and arguments: `isograft pretrain pool.parquet --image-size 64 --out 
 | 2 | bad usage or bad input: one sentence on stderr says what, where and what to do |
 | 3 | refused: the model, or an ancestor of it, has seen images of the evaluation |
 | 130 | interrupted: the state is saved and `--resume` continues |
+| 143 | ended by SIGTERM, as job schedulers send it: like 130 |
 
 `--traceback` after any command shows where in the code an error arose.
 

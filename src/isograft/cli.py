@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from isograft import console
 from isograft._version import __version__
-from isograft.errors import IsograftError
+from isograft.errors import IsograftError, interruption_code
 from isograft.spelling import near_or_all
+from isograft.termination import ending_in_order
 from isograft.urls import without_secrets
 from isograft.verbs import VERBS
 
@@ -25,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     traceback = TRACEBACK in tokens
     try:
-        code = run([token for token in tokens if token != TRACEBACK])
+        with nullcontext() if tokens[:1] == ["serve"] else ending_in_order():  # the server has an orderly end of its own
+            code = run([token for token in tokens if token != TRACEBACK])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
@@ -62,7 +65,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, IsograftError):
         text, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
-        text, code = "interrupted", 130
+        code = interruption_code(error)
+        text = "interrupted" if code == 130 else "ended by SIGTERM; repeat the command, with --resume where --out holds an unfinished run"
     elif isinstance(error, OSError):
         where = f": {error.filename}" if error.filename is not None else ""
         text, code = f"{error.strerror or error}{where} (add {TRACEBACK} to see where this arose)", 2

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ABOUT = """Same-domain transfer learning for medical images with few labels.
 
-Exit codes: 0 done, 2 bad usage or bad input, 3 refused for leakage, 130 interrupted with the state saved.
+Exit codes: 0 done, 2 bad usage or bad input, 3 refused for leakage, 130 interrupted (143 by SIGTERM) with the state saved.
 --traceback after any command shows where in the code an error arose."""
 
 

@@ -50,6 +50,22 @@ class AuditFailed(IsograftError):  # noqa: N818  (it says what happened)
 
 
 class RunInterrupted(IsograftError):  # noqa: N818  (an interruption is no error of the user's)
-    """Stopped by the user after the state was saved; `--resume` continues (exit code 130)."""
+    """Stopped after the state was saved; `--resume` continues (exit code 130 after Ctrl-C, 143 after SIGTERM)."""
 
-    exit_code = 130
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # (what it arose from is known later than the class)
+        """128 plus the number of the signal."""
+        return interruption_code(self)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as job schedulers send it: the command ends as it does at Ctrl-C, with exit code 143."""
+
+
+def interruption_code(error: BaseException | None) -> int:
+    """The exit code of an interruption: 143 where SIGTERM is what it arose from, otherwise 130."""
+    while error is not None:
+        if isinstance(error, Terminated):
+            return 143
+        error = error.__cause__ or error.__context__
+    return 130

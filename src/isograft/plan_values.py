@@ -34,6 +34,8 @@ BOUNDS: dict[str, Any] = {
     "history_every": Count,
     "monitor_every": Count,
     "warmup": Annotated[float, Field(ge=0, lt=1)],
+    "micro_batch": list[tuple[Annotated[int, Field(ge=0, strict=True)], Count]],
+    "lr_scale": list[tuple[Annotated[int, Field(ge=0, strict=True)], Share]],
     "pace": Annotated[list[Knot], Field(min_length=2), AfterValidator(_rising)],
     "new_layer_lr": Rate,
     "head_lr": Rate,
@@ -59,10 +61,11 @@ def check_value(name: str, wanted: Any, origin: str) -> None:
     Raises:
         IsograftError: The value is out of bounds, or no word that the decision knows.
     """
-    if name not in BOUNDS:
+    kind = name.partition("_fold_")[0]
+    if kind not in BOUNDS:
         return
     try:
-        TypeAdapter(BOUNDS[name]).validate_python(wanted)
+        TypeAdapter(BOUNDS[kind]).validate_python(wanted)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         place = "".join(f" at {part}" for part in detail["loc"])

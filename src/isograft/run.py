@@ -19,7 +19,7 @@ from typing import Any
 
 from isograft.errors import IsograftError
 from isograft.leftovers import is_leftover, neighbour, remove_leftovers
-from isograft.locks import only_one
+from isograft.locks import SOFT, only_one
 
 _PACKAGES = ("isograft", "torch", "timm", "pytorch-lightning", "numpy", "opencv-python-headless", "polars", "scikit-learn")
 _OWN_NAMES = ("run.json", "history.csv")  # what a run writes before it has saved any state, besides the folder checkpoints
@@ -46,8 +46,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise IsograftError(f"cannot write {path}: {error.strerror or error}; free some space or choose another --out") from error
+    finally:
+        with suppress(OSError):  # gone already after renaming; and no second error may hide the first
+            temporary.unlink()
 
 
 def sync(path: Path) -> None:
@@ -185,7 +187,7 @@ def _check_place(path: Path, resume: bool) -> None:
 
 def _counts(entry: Path) -> bool:
     """Whether something in a folder is more than what is left of a process that was killed at once."""
-    return entry.name != _LOCK and not is_leftover(entry)
+    return entry.name not in (_LOCK, _LOCK + SOFT) and not is_leftover(entry)
 
 
 def _read_record(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -170,6 +170,10 @@ class MAE(Method):
             embedding = self.backbone.forward_head(codes, pre_logits=True)  # type: ignore[operator]
         return MethodOutput(loss, keep(embedding))
 
+    def by_image(self) -> Sequence[nn.Module]:
+        """The transformers: the backbone is not called as a whole."""
+        return [self.backbone.blocks, self.decoder.blocks]  # type: ignore[list-item]
+
     def encode(self, images: Tensor, visible: Tensor) -> Tensor:
         """Run the encoder on the visible patches only.
 

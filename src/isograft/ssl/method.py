@@ -105,6 +105,10 @@ class Method(nn.Module):
         """The backbone and, in methods that have one, its teacher."""
         return [self.backbone]
 
+    def by_image(self) -> Sequence[nn.Module]:
+        """What may see a batch in parts, as it maps (N, …) to (N, …) image by image but for batch norm."""
+        return self.backbones()
+
     def export_backbone(self) -> nn.Module:
         """The network whose weights are worth keeping: student or teacher, as the paper has it."""
         return self.backbone

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from isograft.errors import IsograftError, RunInterrupted
+from isograft.errors import IsograftError, RunInterrupted, Terminated
 from isograft.study.jobs import Job
 from isograft.study.work import do
 from isograft.train.threads import computing_on
@@ -78,9 +78,17 @@ class LocalEngine:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _let_save(self, kind: type[BaseException]) -> None:
-        """After Ctrl-C, which reaches the workers as well: wait a while for trainings to save their state; a second one ends the wait."""
+        """Wait a while for trainings to save their state; a second signal ends the wait.
+
+        Ctrl-C reaches the workers as well. SIGTERM may have reached this process alone, so it is handed on as what it is taken for, which
+        a worker that got both bears.
+        """
         if issubclass(kind, KeyboardInterrupt):
             with suppress(KeyboardInterrupt):
+                if issubclass(kind, Terminated) and self._pool is not None:
+                    for number in list(self._pool._processes or {}):
+                        with suppress(ProcessLookupError):
+                            os.kill(number, signal.SIGINT)
                 wait(self._running, timeout=SAVE_SECONDS)
 
     def submit(self, job: Job) -> None:
@@ -125,12 +133,13 @@ def work_quietly(job: Job, out: Path, cache_dir: Path, threads: int) -> None:
 
 
 def _begin(parent: int) -> None:
-    """Prepare a worker: it ends when the study is killed, as nobody would be there to record what it does, and bears Ctrl-C.
+    """Prepare a worker: it ends when the study is killed, as nobody would be there to record what it does, and bears Ctrl-C and SIGTERM.
 
-    Ctrl-C reaches all workers. One that waits for a job would die of it, and take the others with it before they have saved their
-    state; a training sets a handler of its own.
+    Both may reach all workers. One that waits for a job would die of it, and take the others with it before they have saved their
+    state; a training sets handlers of its own.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

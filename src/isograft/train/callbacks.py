@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from typing import Any
 
@@ -12,8 +11,10 @@ import pytorch_lightning as pl
 
 from isograft import console
 from isograft.errors import IsograftError
+from isograft.leftovers import neighbour
 from isograft.run import RunFolder, sync, write_atomic
 from isograft.train.pace import Pace
+from isograft.train.recovery import keep_sound, require_numbers
 
 
 class History(pl.Callback):
@@ -67,47 +68,67 @@ class Checkpoint(pl.Callback):
         self.history = history
         self.every_steps = every_steps
         self.seconds = minutes * 60
-        self.stop_requested = False
+        self.stop_requested = self.save_requested = False
+        self.stopped_by = 0
         self.saved_at = time.monotonic()
 
-    def request_stop(self) -> None:
-        """Save after the current step and stop."""
-        self.stop_requested = True
+    def request_stop(self, number: int) -> None:
+        """Save after the current step and stop, as a signal of this number asks for it."""
+        self.stop_requested, self.stopped_by = True, self.stopped_by or number
+
+    def is_due(self, step: int) -> bool:
+        """Whether the plan has a state saved after so many steps: one that can be gone back to."""
+        return self.every_steps is not None and step > 0 and step % self.every_steps == 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the interval from here."""
+        """Count the interval from here; a run that was killed right after it had saved a state has not kept it yet."""
         self.saved_at = time.monotonic()
+        if self.is_due(trainer.global_step) and self.run.checkpoint.exists():
+            self.keep()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time."""
-        due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        if due or self.stop_requested or time.monotonic() - self.saved_at > self.seconds:
+        due = self.is_due(trainer.global_step)
+        if due or self.stop_requested or self.save_requested or time.monotonic() - self.saved_at > self.seconds:
+            self.save_requested = False
             self.save(trainer)
+        if due:
+            self.keep()
         if self.stop_requested:
             trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """No run ends with weights that are not numbers."""
+        require_numbers(trainer.lightning_module, trainer.global_step)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt atomically, and history.csv beside it; weights that are not numbers never replace a good state."""
         target = self.run.checkpoint
-        broken = next((name for name, tensor in trainer.lightning_module.named_parameters() if not tensor.isfinite().all()), None)
-        if broken is not None:
-            raise IsograftError(
-                f"the weights {broken} are no numbers any more at step {trainer.global_step}; the last good state is kept: lower --lr"
-            )
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        require_numbers(trainer.lightning_module, trainer.global_step)
+        temporary = neighbour(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(temporary)
             sync(temporary)
             temporary.replace(target)
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
             kept = "the last good state is kept" if target.exists() else "no state was saved yet"
             raise IsograftError(
                 f"cannot save the state to {target}: {error}; {kept}: free some space and continue with --resume"
             ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
         self.history.write()
         self.saved_at = time.monotonic()
+
+    def keep(self) -> None:
+        """Keep the state of a step of the plan, so that the run can go back to it."""
+        try:
+            keep_sound(self.run)
+        except OSError as error:
+            raise IsograftError(
+                f"cannot keep the state {self.run.checkpoint} a second time: {error}; free some space and continue with --resume"
+            ) from error
 
 
 class ProgressBar(pl.Callback):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from isograft.errors import IsograftError, RunInterrupted
+from isograft.errors import IsograftError, RunInterrupted, Terminated
 from isograft.networks.files import read_torch
 from isograft.run import RunFolder
 from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
 from isograft.train.pace import Pace
+from isograft.train.recovery import Diverged, Recovery
+from isograft.train.signals import Signals, signals_restored
 from isograft.train.stream import BatchStream
 
 
@@ -44,6 +46,9 @@ def run_training(
 ) -> None:
     """Train to the end of the stream, from the checkpoint of `run` when it is resumed.
 
+    A loss that is no number sends the run back to its last sound state at a lower rate; a batch that does not fit into memory is
+    computed in parts. The plan says so (see `isograft.train.course`).
+
     The run is one Lightning epoch of at most `pace.most` batches: an epoch over the images is a property of the stream, so there is
     a single kind of resume, in the middle.
 
@@ -58,28 +63,50 @@ def run_training(
         what: Title of the progress bar.
         callbacks: Further callbacks, called before the checkpoint is taken.
         clip: Largest gradient norm.
-        save_every: Also save the state after so many steps, once the callbacks have found it sound.
+        save_every: Also save the state after so many steps, once the callbacks have found it sound; the run can go back to it.
 
     Raises:
-        RunInterrupted: The user pressed Ctrl-C; the state was saved.
+        RunInterrupted: The user pressed Ctrl-C, or a job scheduler sent SIGTERM; the state was saved.
+        Diverged: The loss is no number, at lower rates too.
     """
     checkpoint = Checkpoint(run, history, save_every)
-    callbacks = [StepEnd(), history, *callbacks, ProgressBar(pace, batch_size, what), checkpoint]
-    with _quiet_lightning(), _interruptible(checkpoint):
-        trainer = _trainer(callbacks, precision, clip)
-        stream: BatchStream = stream_of(lambda: trainer.global_step)
-        resumable = run.checkpoint if run.resumed and run.checkpoint.exists() else None
-        try:
-            trainer.fit(module, train_dataloaders=stream, ckpt_path=resumable, weights_only=True)
-        except SystemExit as stop:  # how Lightning ends at a second Ctrl-C
-            raise KeyboardInterrupt from stop
+    kept = [Signals(checkpoint), StepEnd(), history, *callbacks]
+    recovery = Recovery(run, module, kept, module.course)
+    resumed = run.resumed
+    with _quiet_lightning(), signals_restored():
+        while True:
+            trainer = _trainer([*kept, ProgressBar(pace, batch_size, what), checkpoint], precision, clip, run.path)
+            problem = _fit(trainer, module, stream_of, run.checkpoint if resumed and run.checkpoint.exists() else None)
+            if problem is None:
+                break
+            recovery.back(problem)
+            resumed = True
     history.write()
-    if checkpoint.stop_requested and trainer.global_step < pace.total:
-        raise RunInterrupted(f"stopped at step {trainer.global_step} of {pace.total}; the state is in {run.path}: add --resume to continue")
+    if checkpoint.stop_requested:
+        told = f"stopped at step {trainer.global_step} of {pace.total}; the state is in {run.path}: add --resume to continue"
+        raise RunInterrupted(told) from (Terminated() if checkpoint.stopped_by == signal.SIGTERM else None)
 
 
-def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None) -> pl.Trainer:
-    """A Lightning trainer that does nothing but the steps: saving, figures and the screen are ours."""
+def _fit(
+    trainer: pl.Trainer, module: pl.LightningModule, stream_of: Callable[[Callable[[], int]], BatchStream], state: Path | None
+) -> str | None:
+    """Take all steps from a saved state, or from the start; return what became no number on the way, if anything."""
+    stream = stream_of(lambda: int(trainer.global_step))
+    try:
+        trainer.fit(module, train_dataloaders=stream, ckpt_path=state, weights_only=True)
+    except SystemExit as stop:  # how Lightning ends at a second Ctrl-C
+        raise KeyboardInterrupt from stop
+    except Diverged as error:
+        return str(error)
+    return None
+
+
+def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None, folder: Path) -> pl.Trainer:
+    """A Lightning trainer that does nothing but the steps: saving, figures, signals and the screen are ours.
+
+    Left to itself, Lightning would look for states called `hpc_ckpt` in the working directory of a SLURM job, and at SIGUSR1 write one
+    there and queue the job again.
+    """
     on_gpu = training_device().type == "cuda"
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
@@ -96,7 +123,8 @@ def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | Non
         use_distributed_sampler=False,
         gradient_clip_val=clip,
         callbacks=list(callbacks),
-        plugins=[StraightToDisk()],
+        default_root_dir=folder,
+        plugins=[StraightToDisk(), LightningEnvironment()],
     )
 
 
@@ -121,26 +149,6 @@ class StraightToDisk(TorchCheckpointIO):
         if not isinstance(state, dict) or "pytorch-lightning_version" not in state:
             raise IsograftError(f"{path} is no saved state of a training; {remedy}")
         return state
-
-
-@contextmanager
-def _interruptible(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn the first Ctrl-C into a saved state, the second into an immediate stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: Any) -> None:
-        if checkpoint.stop_requested:
-            raise KeyboardInterrupt
-        checkpoint.request_stop()
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

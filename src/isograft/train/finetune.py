@@ -18,6 +18,7 @@ from isograft.model import Model
 from isograft.plan import Plan
 from isograft.run import RunFolder, run_folder
 from isograft.settings import FinetuneSettings
+from isograft.train.course import adopt_changes
 from isograft.train.engine import training_device
 from isograft.train.evidence import gather
 from isograft.train.finetune_plan import plan_finetuning
@@ -52,6 +53,7 @@ def finetune(settings: FinetuneSettings) -> Model:
             return Model.load(settings.out)
         opening = open_training(run, settings)
         job = _prepare(opening)
+        adopt_changes(opening.plan, len(job.members))
         opening.plan.refuse_unknown()
         run.remember(plan=opening.plan.dump())
         console.say("plan:")

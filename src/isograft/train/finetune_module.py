@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
-from isograft.errors import IsograftError
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.train.callbacks import History
+from isograft.train.course import Course
+from isograft.train.micro_batches import in_parts
 from isograft.train.module import TrainingModule
 from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate
 
@@ -27,12 +28,20 @@ class FinetuneModule(TrainingModule):
         class_weights: float32 (K,) weights of the cross-entropy, or None.
         history: Receives the loss of every pass.
         seed: Seed of what the network itself draws (dropout, stochastic depth).
+        course: What changes on the way, and is kept; None keeps it in the plan alone.
     """
 
     def __init__(
-        self, classifier: Classifier, plan: Plan, preprocess: Preprocess, class_weights: Tensor | None, history: History, seed: int
+        self,
+        classifier: Classifier,
+        plan: Plan,
+        preprocess: Preprocess,
+        class_weights: Tensor | None,
+        history: History,
+        seed: int,
+        course: Course | None = None,
     ) -> None:
-        super().__init__(plan, preprocess, history, seed)
+        super().__init__(plan, preprocess, history, seed, course)
         self.classifier = classifier
         self.loss = nn.CrossEntropyLoss(weight=class_weights)
 
@@ -54,9 +63,9 @@ class FinetuneModule(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Cross-entropy of one batch."""
-        loss = self.loss(self.classifier(self.preprocess.normalise(batch.views[0])), batch.labels)
-        if not torch.isfinite(loss):
-            raise IsograftError(f"the loss became {loss.item()} at step {self.global_step}; lower --lr (now {self.plan['lr']:.2g})")
+        with in_parts(self.backbones(), self.course.micro_batch(self.global_step)):
+            loss = self.loss(self.classifier(self.preprocess.normalise(batch.views[0])), batch.labels)
+        self.check_loss(loss)
         return {"loss": loss}
 
     def finish_step(self, figures: dict[str, float]) -> None:

@@ -19,6 +19,7 @@ from isograft.networks.heads import Classifier, build_head
 from isograft.run import RunFolder
 from isograft.settings import FinetuneSettings
 from isograft.train.callbacks import History
+from isograft.train.course import Course, which_of
 from isograft.train.engine import run_training
 from isograft.train.finetune_module import FinetuneModule
 from isograft.train.finetune_plan import training_policy
@@ -26,6 +27,7 @@ from isograft.train.pace import Pace
 from isograft.train.partition import Partition, Rows
 from isograft.train.prepare import Opening
 from isograft.train.probe import Probe
+from isograft.train.recovery import recovery_steps
 from isograft.train.schedule import ResolutionSchedule
 from isograft.train.selection import BestOnValidation
 from isograft.train.stream import BatchStream
@@ -103,7 +105,8 @@ def fit(run: RunFolder, job: Job, number: int, classifier: Classifier, history: 
         threads=job.opening.threads,
     )
     weights = _class_weights(targets, len(job.rows.manifest.classes())) if plan["class_weights"] else None
-    module = FinetuneModule(classifier, plan, job.preprocess, weights, history, seed)
+    course = Course(plan, job.opening.run, which_of(number) if len(job.members) > 1 else "")
+    module = FinetuneModule(classifier, plan, job.preprocess, weights, history, seed, course)
     selection = BestOnValidation(job.validation, job.preprocess, plan, history)
     pace = Pace(plan)
     which = f", fold {number + 1} of {len(job.members)}" if len(job.members) > 1 else ""
@@ -117,6 +120,7 @@ def fit(run: RunFolder, job: Job, number: int, classifier: Classifier, history: 
         precision=plan["precision"],
         what=f"Fine-tuning ({plan['strategy']}{which})",
         callbacks=[selection],
+        save_every=recovery_steps(pace.total),
     )
     return selection.restore(classifier)
 

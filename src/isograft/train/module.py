@@ -13,9 +13,12 @@ from torch import nn
 from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
 from isograft.plan import Plan
+from isograft.train.accumulation import Accumulation
 from isograft.train.callbacks import History
+from isograft.train.course import Course
 from isograft.train.optimizer import scale_learning_rates
 from isograft.train.pace import Pace
+from isograft.train.recovery import Diverged
 from isograft.train.schedule import seed_step, warmup_cosine
 from isograft.train.statistics import freeze_batch_statistics
 
@@ -28,9 +31,10 @@ class TrainingModule(pl.LightningModule):
         preprocess: Turns uint8 views into network input.
         history: Receives the figures.
         seed: Seed of what the network itself draws (dropout, stochastic depth).
+        course: What changes on the way, and is kept; None keeps it in the plan alone.
     """
 
-    def __init__(self, plan: Plan, preprocess: Preprocess, history: History, seed: int) -> None:
+    def __init__(self, plan: Plan, preprocess: Preprocess, history: History, seed: int, course: Course | None = None) -> None:
         super().__init__()
         self.plan = plan
         self.pace = Pace(plan)
@@ -38,6 +42,8 @@ class TrainingModule(pl.LightningModule):
         self.history = history
         self.seed = seed
         self.figures: list[dict[str, float]] = []
+        self.course = course or Course(plan)
+        self.accumulation = Accumulation(self)
 
     def backbones(self) -> Sequence[nn.Module]:
         """The network whose weights are kept, and its teacher if it has one: what may keep its batch statistics."""
@@ -57,10 +63,34 @@ class TrainingModule(pl.LightningModule):
         if self.plan["frozen_bn"]:
             for backbone in self.backbones():
                 freeze_batch_statistics(backbone)
-        seed_step(self.seed, self.global_step)
+        self.tell_changes()
+        self.seed_draws()
+        self.accumulation.begin(batch)
+        factor = self.course.lr_scale(self.global_step)
         if self.plan["schedule"] == "cosine":
-            factor = warmup_cosine(self.global_step, self.plan["warmup"], self.pace.progress)
-            scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
+            factor *= warmup_cosine(self.global_step, self.plan["warmup"], self.pace.progress)
+        scale_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
+
+    def seed_draws(self) -> None:
+        """Seed what the network draws in this step."""
+        seed_step(self.seed, self.global_step)
+
+    def tell_changes(self) -> None:
+        """Tell the history of what changes at this step."""
+        self.course.note(self.history, self.global_step, self.global_step / self.plan["steps_per_epoch"])
+
+    def check_loss(self, loss: torch.Tensor) -> None:
+        """Refuse a loss that is no number.
+
+        Raises:
+            Diverged: It is none.
+        """
+        if not torch.isfinite(loss):
+            raise Diverged(f"the loss became {loss.item()} at step {self.global_step}")
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take the step; a batch that does not fit into memory is computed again in smaller parts, from the same numbers."""
+        optimizer.step(closure=lambda: self.accumulation.computed(optimizer_closure))
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

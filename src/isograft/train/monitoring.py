@@ -20,6 +20,8 @@ from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_probe
 from isograft.train.callbacks import History
+from isograft.train.micro_batches import as_many_as_fit
+from isograft.train.recovery import Diverged
 
 SAMPLE = 1000
 BATCH = 128
@@ -56,6 +58,8 @@ class EmbeddingMonitor(pl.Callback):
 
     def measure(self, embedding: Tensor, step: int) -> None:
         """Record the state of an embedding, float32 (N, D), and stop the run when it has collapsed."""
+        if not embedding.isfinite().all():
+            raise Diverged(f"the embedding holds values that are no numbers at step {step}")
         std, rank = embedding_std(embedding), effective_rank(embedding)
         figures = {"embedding_std": std, "effective_rank": rank}
         if self.probe is not None:
@@ -119,10 +123,16 @@ def embed(network: nn.Module, images: ImageCache, rows: npt.NDArray[np.int64], p
     """
     training = [module for module in network.modules() if module.training]
     network.eval()
-    parts = []
-    for begin in range(0, len(rows), BATCH):
-        pixels = np.stack([preprocess.fit(images[int(row)]) for row in rows[begin : begin + BATCH]])
-        parts.append(network(preprocess.normalise(torch.from_numpy(pixels).to(device))).float().cpu())
-    for module in training:
-        module.training = True
-    return torch.cat(parts)
+
+    def all_of_them(batch: int) -> Tensor:
+        parts = []
+        for begin in range(0, len(rows), batch):
+            pixels = np.stack([preprocess.fit(images[int(row)]) for row in rows[begin : begin + batch]])
+            parts.append(network(preprocess.normalise(torch.from_numpy(pixels).to(device))).float().cpu())
+        return torch.cat(parts)
+
+    try:
+        return as_many_as_fit(all_of_them, BATCH)
+    finally:
+        for module in training:
+            module.training = True

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from isograft import console
 from isograft.plan import Plan
 from isograft.run import RunFolder
+from isograft.train.standstill import Standstill
 
 CHECKS = 20
 WORTH_A_CHANGE = 0.97
@@ -79,19 +80,29 @@ class TimeLimit(pl.Callback):
     def __init__(self, pace: Pace, plan: Plan, run: RunFolder, *, limit: float, began: float) -> None:
         self.pace, self.plan, self.run = pace, plan, run
         self.limit, self.reserve, self.began = limit, float(plan["reserve_seconds"]), began
-        self.before = 0.0
+        self.before = self.stood_still = 0.0
+        self._under_way = False
+        self._standstill = Standstill(max((float(cost) for _, cost in plan.get("step_seconds", [])), default=0.0) + self.reserve)
         self.planned, self.most = pace.total, pace.most
         self._first = (-1, 0.0)  # step and seconds after the first step, which warms up and says nothing about the speed
         self._checked = 0
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the command so far, those before it was interrupted included."""
-        return self.before + time.monotonic() - self.began
+        """Seconds of the command so far, those before it was interrupted included, without those in which the machine stood still."""
+        return self.before + time.monotonic() - self.began - self.stood_still
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Watch the time between steps from here."""
+        self._under_way = True
+        self._standstill.begin()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look at the clock now and then, more often near the end."""
         step = trainer.global_step
+        if lost := self._standstill.look():
+            self.stood_still += lost
+            console.warn(f"step {step}: the machine stood still for {console.duration(lost)}, which --max-time does not count")
         if self._first[0] < 0:
             self._first, self._checked = (step, self.elapsed), step
             return
@@ -129,5 +140,8 @@ class TimeLimit(pl.Callback):
         return {"elapsed": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count the seconds before the interruption too."""
-        self.before = float(state_dict["elapsed"])
+        """Count the seconds before the interruption too; a run that goes back to an earlier state has counted its own."""
+        if self._under_way:
+            self._first = (-1, 0.0)
+        else:
+            self.before = float(state_dict["elapsed"])

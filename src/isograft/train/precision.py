@@ -20,6 +20,7 @@ from torch import nn
 
 from isograft.errors import IsograftError
 from isograft.plan import Plan
+from isograft.train.micro_batches import as_many_as_fit, least_part
 
 CONCLUSIVE = 1.05
 BATCH = 8
@@ -72,9 +73,11 @@ def choose_precision(backbone: nn.Module, image_size: int, device: torch.device,
         return "fp32", f"the feature map before {layer} is smaller than its filter's reach, where bf16 gives wrong gradients on a CPU"
     network = copy.deepcopy(backbone).train()
     images = torch.randn(BATCH, 3, image_size, image_size).to(memory_format=torch.channels_last)
-    full = _step_seconds(network, images, autocast=False)
-    half = _step_seconds(network, images, autocast=True)
-    ratio = full / half
+
+    def speed_of_half(batch: int) -> float:
+        return _step_seconds(network, images[:batch], autocast=False) / _step_seconds(network, images[:batch], autocast=True)
+
+    ratio = as_many_as_fit(speed_of_half, BATCH, least_part(network))
     if ratio > CONCLUSIVE:
         return "bf16", f"measured {ratio:.2f}x the speed of fp32 on this machine"
     return "fp32", f"bf16 measured {ratio:.2f}x the speed of fp32 on this machine"

@@ -23,6 +23,7 @@ from isograft.run import RunFolder, run_folder
 from isograft.settings import PretrainSettings
 from isograft.ssl.method import Method, build_method
 from isograft.train.callbacks import History
+from isograft.train.course import Course, adopt_changes
 from isograft.train.engine import run_training, training_device
 from isograft.train.monitoring import EmbeddingMonitor
 from isograft.train.pace import Pace, TimeLimit
@@ -78,6 +79,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         plan = opening.plan
         if "total_steps" not in plan:
             _plan_speed(job, began)
+        adopt_changes(plan)
         plan.refuse_unknown()
         run.remember(plan=plan.dump())
         console.say("plan:")
@@ -140,7 +142,7 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
     )
     schedule: ResolutionSchedule = parse_schedule(plan["resolution"])
     monitor = EmbeddingMonitor(job.images, job.preprocess, manifest, history, plan, settings.seed)
-    module = PretrainModule(job.method, plan, job.preprocess, history, settings.seed)
+    module = PretrainModule(job.method, plan, job.preprocess, history, settings.seed, Course(plan, run))
     pace, limit = Pace(plan), time_limit(settings, plan)
     clock = [TimeLimit(pace, plan, run, limit=limit, began=began)] if limit is not None else []
     run_training(

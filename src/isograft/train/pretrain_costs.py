@@ -13,6 +13,7 @@ from isograft.data.preprocess import Preprocess
 from isograft.plan import Plan
 from isograft.ssl.method import Method
 from isograft.train import monitoring, statistics
+from isograft.train.micro_batches import as_many_as_fit, in_parts, largest_pass, least_part
 from isograft.train.pretrain_plan import Costs
 
 SAVING_SECONDS = 2.0
@@ -49,14 +50,15 @@ def _seconds_per_step(method: Method, specs: list[ViewSpec], plan: Plan, preproc
     views = [_noise(batch, side, device) for batch, side in shapes]
     labels = torch.zeros(plan["batch_size"], dtype=torch.int64, device=device)
 
-    def once() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16"):
+    def once(micro: int) -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16"), in_parts(method.by_image(), micro):
             loss = method([preprocess.normalise(view) for view in views], labels).loss
         loss.backward()
         optimizer.step()
-        optimizer.zero_grad()
 
-    return _best_of(once, device)
+    # What does not fit is computed in parts, as the training will do.
+    return as_many_as_fit(lambda micro: _best_of(lambda: once(micro), device), largest_pass(views), least_part(method))
 
 
 @torch.no_grad()
@@ -65,7 +67,11 @@ def _seconds_per_image(method: Method, plan: Plan, preprocess: Preprocess) -> fl
     network = method.export_backbone().eval()
     device = next(network.parameters()).device
     pixels = _noise(plan["batch_size"], plan["image_size"], device)
-    return _best_of(lambda: network(preprocess.normalise(pixels)), device) / len(pixels)
+
+    def embedded(batch: int) -> float:
+        return _best_of(lambda: [network(preprocess.normalise(part)) for part in torch.split(pixels, batch)], device) / len(pixels)
+
+    return as_many_as_fit(embedded, len(pixels))
 
 
 def _noise(batch: int, side: int, device: torch.device) -> torch.Tensor:

@@ -9,10 +9,11 @@ import torch
 
 from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
-from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.ssl.method import Method
 from isograft.train.callbacks import History
+from isograft.train.course import Course
+from isograft.train.micro_batches import in_parts
 from isograft.train.module import TrainingModule
 from isograft.train.optimizer import build_optimizer, parameter_groups, peak_learning_rate
 
@@ -26,10 +27,13 @@ class PretrainModule(TrainingModule):
         preprocess: Turns uint8 views into network input.
         history: Receives loss, rate and learning rate a hundred times per run, as it is planned at first.
         seed: Seed of what the network itself draws (dropout, stochastic depth).
+        course: What changes on the way, and is kept; None keeps it in the plan alone.
     """
 
-    def __init__(self, method: Method, plan: Plan, preprocess: Preprocess, history: History, seed: int) -> None:
-        super().__init__(plan, preprocess, history, seed)
+    def __init__(
+        self, method: Method, plan: Plan, preprocess: Preprocess, history: History, seed: int, course: Course | None = None
+    ) -> None:
+        super().__init__(plan, preprocess, history, seed, course)
         self.method = method
         self._began = time.monotonic()
 
@@ -53,12 +57,9 @@ class PretrainModule(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Compute the loss of one batch of uint8 views."""
         views = [self.preprocess.normalise(view) for view in batch.views]
-        output = self.method(views, batch.labels)
-        if not torch.isfinite(output.loss):
-            raise IsograftError(
-                f"the loss became {output.loss.item()} at step {self.global_step}; the last good state is kept in --out: "
-                f"lower --lr (now {self.plan['lr']:.2g}) or choose another --method"
-            )
+        with in_parts(self.method.by_image(), self.course.micro_batch(self.global_step)):
+            output = self.method(views, batch.labels)
+        self.check_loss(output.loss)
         return {"loss": output.loss, **output.terms}
 
     def finish_step(self, figures: dict[str, float]) -> None:

@@ -14,6 +14,7 @@ from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.train.callbacks import History
 from isograft.train.monitoring import embed
+from isograft.train.recovery import Diverged
 from isograft.train.validation import Validation
 
 PATIENCE_SHARE = 0.34
@@ -36,9 +37,11 @@ class BestOnValidation(pl.Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Score the starting point."""
+        """Score the starting point; a run that was stopped when it had waited long enough ends at once."""
         if trainer.global_step == 0:
             self._score(trainer, pl_module)
+        elif self.validation is not None and self._waited_long(trainer.global_step):
+            trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score after every pass, and stop when nothing better has come for long."""
@@ -46,9 +49,12 @@ class BestOnValidation(pl.Callback):
         if self.validation is None or (step % self.per_epoch and step != self.plan["total_steps"]):
             return
         self._score(trainer, pl_module)
-        waited = (trainer.global_step - self.best["step"]) / self.per_epoch
-        if waited > max(5, PATIENCE_SHARE * self.plan["total_steps"] / self.per_epoch):
+        if self._waited_long(trainer.global_step):
             trainer.should_stop = True
+
+    def _waited_long(self, step: int) -> bool:
+        waited = (step - step % self.per_epoch - self.best["step"]) / self.per_epoch
+        return bool(waited > max(5, PATIENCE_SHARE * self.plan["total_steps"] / self.per_epoch))
 
     def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.validation is None:
@@ -58,6 +64,8 @@ class BestOnValidation(pl.Callback):
         with torch.no_grad():
             logits = classifier.head.eval()(embedding.to(pl_module.device)).float().cpu()
             classifier.head.train()
+        if not logits.isfinite().all():
+            raise Diverged(f"the answers to the validation images are no numbers at step {trainer.global_step}")
         figures = validation_figures(logits, torch.from_numpy(self.validation.targets))
         self.history.add(trainer.global_step, trainer.global_step / self.per_epoch, "val", **figures)
         if not self.best or (figures["val_macro_f1"], -figures["val_loss"]) > (self.best["val_macro_f1"], -self.best["val_loss"]):

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from isograft.data.cache import ImageCache
 from isograft.data.draws import permutation
 from isograft.data.preprocess import Preprocess
+from isograft.train.micro_batches import as_many_as_fit
 
 SAMPLE = 2048
 BATCH = 128
@@ -52,14 +53,19 @@ def refresh_batch_statistics(network: nn.Module, images: ImageCache, preprocess:
     if norms and batch >= 2:
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
-            norm.reset_running_stats()
             norm.momentum = None  # a plain average over the batches
         network.train()
         device = next(network.parameters()).device
         rows = permutation(seed, 0, len(images))[:SAMPLE]
-        for begin in range(0, len(rows) - batch + 1, batch):
-            pixels = np.stack([preprocess.fit(images[int(row)]) for row in rows[begin : begin + batch]])
-            network(preprocess.normalise(torch.from_numpy(pixels).to(device)))
+
+        def measure(size: int) -> None:
+            for norm in norms:
+                norm.reset_running_stats()
+            for begin in range(0, len(rows) - size + 1, size):
+                pixels = np.stack([preprocess.fit(images[int(row)]) for row in rows[begin : begin + size]])
+                network(preprocess.normalise(torch.from_numpy(pixels).to(device)))
+
+        as_many_as_fit(measure, batch, least=2)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     network.eval()

@@ -129,3 +129,39 @@ def test_time_before_an_interruption_counts(monkeypatch: pytest.MonkeyPatch, tmp
     watch.load_state_dict({"elapsed": 30.0})
     assert watch.elapsed == 40.0
     assert watch.state_dict() == {"elapsed": 40.0}
+
+
+def test_time_in_which_the_machine_stood_still_is_told_and_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock, plan = Clock(monkeypatch), planned(100)
+    pace = Pace(plan)
+    watch = TimeLimit(pace, plan, RunFolder(tmp_path, resumed=False), limit=212.0, began=0.0)
+    watch.on_train_start(None, None)  # type: ignore[arg-type]
+    for step in range(1, 101):
+        clock.now += (1.0 if step <= 50 else 3.0) + 7200 * (step == 30)
+        watch.on_train_batch_end(At(step), None, None, None, 0)  # type: ignore[arg-type]
+    assert pace.total == 100
+    assert 200 - 20 <= watch.elapsed <= 200
+    assert watch.state_dict() == {"elapsed": watch.elapsed}
+    assert "step 30: the machine stood still for 2h00m, which --max-time does not count" in " ".join(capfd.readouterr().err.split())
+
+
+def test_setting_the_time_of_day_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("time.time", lambda: -1e6)
+    assert finished_at(212.0, 1.0, Clock(monkeypatch), tmp_path)[1] == 100
+
+
+def test_a_run_that_goes_back_counts_its_time_once_and_measures_its_speed_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, plan = Clock(monkeypatch), planned(100)
+    watch = TimeLimit(Pace(plan), plan, RunFolder(tmp_path, resumed=False), limit=500.0, began=0.0)
+    watch.on_train_start(None, None)  # type: ignore[arg-type]
+    for step in range(1, 41):
+        clock.now += 1.0
+        watch.on_train_batch_end(At(step), None, None, None, 0)  # type: ignore[arg-type]
+    watch.load_state_dict({"elapsed": 20.0})
+    assert watch.elapsed == 40.0
+    for step in range(21, 41):
+        clock.now += 1.0
+        watch.on_train_batch_end(At(step), None, None, None, 0)  # type: ignore[arg-type]
+    assert (watch.elapsed, plan["total_steps"]) == (60.0, 100)
