@@ -175,7 +175,7 @@ def test_a_submodule_does_not_hide_the_verb_of_the_same_name():
 
 def test_errors_are_reachable_by_name_and_unknown_names_are_refused():
     assert isograft.LeakageError.exit_code == 3
-    assert isograft.RunInterrupted.exit_code == 130
+    assert isograft.RunInterrupted("stopped").exit_code == 130
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = isograft.nothing
 
