@@ -177,8 +177,6 @@ def test_weights_that_are_no_numbers_never_replace_a_good_state(
 
     monkeypatch.setattr(SimCLR, "after_step", spoil)
     with pytest.raises(IsograftError, match="holds values that are no numbers at step 8, after the rates were halved 2 times"):
-        IsograftError, match="the embedding holds values that are no numbers at step 8, after the rates were halved 2 times"
-    ):
         isograft.pretrain(tiny, out=tmp_path / "model", cache_dir=cache, **{**SMALL, "epochs": 4})
     state = torch.load(tmp_path / "model" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(tensor.isfinite().all() for tensor in state.values())
