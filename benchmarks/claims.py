@@ -234,6 +234,13 @@ CLAIMS = (
         minutes=35,
     ),
     Claim(
+        "sizing",
+        "sizing.py",
+        "what ten million images cost in storage and hours, from what one is measured to cost",
+        minutes=4,
+        quick=("--quick", "--images", "{images}"),
+    ),
+    Claim(
         "intervals",
         "intervals.py",
         "2,000 resamples of 10,000 predictions of 7 classes, every figure, in under 5 s",

@@ -13,7 +13,6 @@ Claim: one million images against one million in minutes, in less than 4 GB.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from harness import arguments, described, finish, parser
 from isograft.data.duplicates import copies_of, near_duplicates
 from isograft.data.hashing import variants
 from isograft.data.manifest import Manifest
+from machine import peak_gb
 
 MOST_GIGABYTES = 4.0
 BATCH = 1_000_000
@@ -63,7 +63,7 @@ def _measure(count: int, searched: int) -> dict[str, float]:
         "searched": searched,
         "seconds": round(seconds, 2),
         "images_per_second": round(searched / seconds),
-        "peak_gigabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gigabytes": round(peak_gb(), 3),
         "planted_found": round(float((found[planted] == planted).mean()), 4),
         "others_found": int((found >= 0).sum() - (found[planted] >= 0).sum()),
     }

@@ -156,6 +156,23 @@ def test_growth_is_measured_stage_by_stage_and_a_stage_that_fails_is_named(tmp_p
     assert "cannot be filled from 20" in figures["failed"][0]["failed"]  # a batch is larger than that
 
 
+def test_the_costs_of_a_large_pool_are_multiplied_from_measured_ones_and_asked_again_without_measuring(
+    photographs: Path, tmp_path: Path
+) -> None:
+    figures = result("sizing.py", tmp_path, "--images", str(photographs), "--price", "this machine=2")
+    assert all(cost > 0 for kind in ("bytes", "core_seconds") for cost in figures["per_image"][kind].values())
+    (row,) = [row for row in figures["training"] if row["hardware"] == "this machine"]
+    seconds = figures["per_image"]["networks"]["test_resnet"]["seconds"]
+    assert row["hours"] == pytest.approx(10_000_000 * 100 * seconds / 3600, rel=0.01) and row["money"] == pytest.approx(
+        2 * row["hours"], rel=0.01
+    )
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(figures))
+    again = result("sizing.py", tmp_path, "--measured", str(earlier), "--pool", "1000000", "--images", "/nowhere")
+    assert again["per_image"] == figures["per_image"]
+    assert again["storage"][0]["gb"] == pytest.approx(figures["storage"][0]["gb"] / 10, rel=0.01)
+
+
 def test_all_benchmarks_run_one_after_the_other_and_what_has_finished_is_kept(tmp_path: Path) -> None:
     command = ("run_all.py", "--quick", "--only", "intervals", "startup", "--work", str(tmp_path), "--peers", "/nobody")
     first = run(*command)

@@ -6,22 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch):
-    """Import a module of benchmarks/, which is no package."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-
-    def load(name: str) -> ModuleType:
-        return __import__(name)
-
-    return load
 
 
 def test_every_benchmark_that_the_readme_names_stands_in_the_list_of_claims(module):
