@@ -96,6 +96,7 @@ def pretrain(
     init: str | Path | Model = "scratch",
     max_time: float | str | None = None,
     method: Literal["auto", "simclr", "vicreg", "byol", "dino", "mae", "supervised"] = "auto",
+    cache_limit: float = 20.0,
     labels: str | Path | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
@@ -123,6 +124,7 @@ def pretrain(
         init: Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.
         max_time: Longest time the whole command may take, for example 30m.
         method: Self-supervised method, or supervised on --label-column.
+        cache_limit: Most GB of decoded images to keep; a pool in tar shards that needs more is read from them.
         labels: CSV with labels, groups and sources, when DATA is a folder.
         path_column: CSV column naming the file [default: found].
         label_column: Column holding the class [default: the manifest's label].

@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 
 from isograft.console import warn
-from isograft.data.cache_build import GIGABYTE, SUFFIX, Entry, build_cache_file, bytes_needed
+from isograft.data.cache_build import GIGABYTE, JPEG_SHARE, SUFFIX, Entry, build_cache_file, bytes_needed
 from isograft.data.cache_file import CacheFile, File, Originals
 from isograft.errors import IsograftError
+from isograft.settings.training import CACHE_LIMIT_GB
 from isograft.unpickling import nothing_unpickled
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from isograft.data.preprocess import Preprocess
 
 FORMAT_VERSION = 2
-CACHE_LIMIT_GB = 20.0
 
 _MAGIC = b"ISOGRAFT"
 # magic, format version, working size, images, bytes of pixels, key, checksum of the index
@@ -147,6 +147,12 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
         pixels = np.frombuffer(self._file.stored(slot), np.uint8)
         decoded = cv2.imdecode(pixels, cv2.IMREAD_COLOR_RGB) if self._file.originals.coded else pixels
         return np.asarray(decoded, np.uint8).reshape(height, width, 3)
+
+
+def exceeds(manifest: Manifest, preprocess: Preprocess, limit_gb: float) -> bool:
+    """Whether a cache of these images would take more than the limit, even as JPEG."""
+    rows = manifest.frame.select("pixel_hash").with_row_index().unique("pixel_hash", keep="first")["index"].to_list()
+    return bytes_needed(manifest, rows, preprocess) * JPEG_SHARE > limit_gb * GIGABYTE
 
 
 def _tail(key: _CacheKey, entries: Iterable[Entry]) -> bytes:

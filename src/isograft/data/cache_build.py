@@ -34,7 +34,7 @@ Entry = tuple[int, int, int, int]  # height, width, bytes, CRC-32 of the bytes
 
 # Nearly without loss: no colour is thinned out, and the difference stays below that of the lightest colour variation.
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-_JPEG_SHARE = 0.3  # of the raw size, at most, of images that are not noise
+JPEG_SHARE = 0.3  # of the raw size, at most, of images that are not noise
 
 
 Stored = tuple[tuple[int, ...], memoryview]  # height and width, bytes to be stored
@@ -58,7 +58,7 @@ def build_cache_file(
     Raises:
         IsograftError: a file no longer decodes to the pixels of the manifest, or there is no room.
     """
-    needed = round(bytes_needed(manifest, rows, preprocess) * (_JPEG_SHARE if coded else 1))
+    needed = round(bytes_needed(manifest, rows, preprocess) * (JPEG_SHARE if coded else 1))
     temporary = neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,22 +129,27 @@ def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, th
         pool.shutdown(cancel_futures=True)
 
 
-def decode_working(place: Address, max_pixels: int, preprocess: Preprocess, coded: bool) -> Stored:
-    """One image at working size, after making sure that it still is the image of the manifest.
+def decode_working(place: Address, max_pixels: int, preprocess: Preprocess, coded: bool, data: bytes | None = None) -> Stored:
+    """One image at working size, after making sure that it still is the image of the manifest; from its bytes where they are at hand.
 
     Raises:
         IsograftError: It cannot be read any more, or is another one.
     """
     try:
-        pixels, _ = read_unchanged(place, max_pixels)
+        pixels, _ = read_unchanged(place, max_pixels, data)
     except (ReadError, OSError) as error:
-        if isinstance(error, ReadError) and error.status == "changed":
-            raise IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again") from error
-        raise IsograftError(f"{place} cannot be read any more: {error}; restore the file, or run ingest again") from error
+        raise unusable(place, error) from error
     image = np.ascontiguousarray(preprocess.working(to_rgb8(pixels.array)))
     if coded:
         return image.shape[:2], cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].data
     return image.shape[:2], image.data
+
+
+def unusable(place: Address, error: ReadError | OSError) -> IsograftError:
+    """What to say of an image that is not any more what it was when the manifest was made."""
+    if isinstance(error, ReadError) and error.status == "changed":
+        return IsograftError(f"{place} has changed since the manifest was made; restore the file, or run ingest again")
+    return IsograftError(f"{place} cannot be read any more: {error}; restore the file, or run ingest again")
 
 
 def _append(stream: BinaryIO, shape: tuple[int, ...], data: memoryview, progress: Progress) -> Entry:

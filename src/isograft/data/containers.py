@@ -24,12 +24,14 @@ class Part(NamedTuple):
     Attributes:
         part: The `part` of its `Address`.
         columns: What the file itself tells of the image, by manifest column: `group`, `label`, or any further name.
+        span: Where in the file its bytes begin and how many there are, of members of a tar shard.
         telling: The folders and the name in the file's path that name its patient; they are no label, and the user is warned.
     """
 
     part: str = ""
     columns: Mapping[str, str | None] = {}
     telling: frozenset[str] = frozenset()
+    span: tuple[int, int] | None = None
 
 
 def parts(file: str, settings: ContentSettings) -> list[Part]:
@@ -41,7 +43,9 @@ def parts(file: str, settings: ContentSettings) -> list[Part]:
         IsograftError: The file needs an option, or a package, that is not there, or what it tells of its images cannot be used.
     """
     if shards.is_shard(file):
-        return [Part(*member) for member in shards.members(file)]
+        found = shards.members(file)
+        spans = shards.places(file)
+        return [Part(name, columns, span=spans[name]) for name, columns in found]
     if is_url(file):
         return [Part()]
     if is_dicom(file):
@@ -88,12 +92,13 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
     return read_image(address.file, max_pixels)
 
 
-def read_unchanged(place: Address | Path | str, max_pixels: int) -> tuple[Pixels, str]:
+def read_unchanged(place: Address | Path | str, max_pixels: int, data: bytes | None = None) -> tuple[Pixels, str]:
     """Decode the image at an address, and make sure that it is the one that the address was made for.
 
     Args:
         place: Where it lies; an address with a `pixel_hash` is held to it.
         max_pixels: As for `read`.
+        data: The bytes of an ordinary image or a member of a tar shard, where they are at hand already.
 
     Returns:
         The image and its pixel hash.
@@ -103,7 +108,7 @@ def read_unchanged(place: Address | Path | str, max_pixels: int) -> tuple[Pixels
         Unreachable: It lies behind a URL and cannot be fetched.
     """
     address = Address.of(place)
-    pixels = read(address, max_pixels)
+    pixels = read(address, max_pixels) if data is None else decode_image(data, max_pixels)
     found = pixel_hash(pixels.array)
     if address.pixel_hash not in (None, found):
         raise ReadError("changed", CHANGED)

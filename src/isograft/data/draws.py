@@ -26,6 +26,8 @@ _MAX_BLOCKS = 1 << 16
 # Streams: what a draw decides. A view's stream is VIEW_STREAM plus the number of the view.
 ORDER_STREAM = 0
 PICK_STREAM = 1
+BLOCK_STREAM = 2
+WINDOW_STREAM = 3
 VIEW_STREAM = 256
 
 

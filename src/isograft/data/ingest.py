@@ -13,7 +13,7 @@ from isograft import console
 from isograft.data.address import Address
 from isograft.data.decode import NOT_FETCHED, Facts, core_count, decode_all
 from isograft.data.files import ImageFile, Listing, find_images, folder_labels
-from isograft.data.manifest import SCHEMA, Manifest, arrange, relative_uri
+from isograft.data.manifest import RESERVED, SCHEMA, Manifest, arrange, relative_uri
 from isograft.data.named import read_named
 from isograft.data.remote import check, io_threads
 from isograft.data.selection import holds
@@ -194,7 +194,7 @@ def _join(
 def _columns(table: Table, rows: Sequence[int | None], folders: pl.DataFrame) -> pl.DataFrame:
     """The table's cells in file order; roles the table does not fill keep what the folders say."""
     taken = {column for role, column in table.roles.items() if column == role}
-    renamed = {name: f"csv_{name}" for name in table.frame.columns if name in SCHEMA and name not in taken}
+    renamed = {name: f"csv_{name}" for name in table.frame.columns if name in RESERVED and name not in taken}
     roles = [series.alias(role) for role in ROLES if (series := table.role(role)) is not None]
     known = {series.name for series in roles}
     cells = table.frame.drop(taken).rename(renamed, strict=False).with_columns(roles, __row=pl.int_range(table.frame.height))

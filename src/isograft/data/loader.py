@@ -65,7 +65,8 @@ class ViewLoader:
 
     Args:
         images: uint8 (h, w, 3) RGB images by row; an `ImageCache` or any sequence. One with an attribute
-            `shapes`, (N, 2) heights and widths, is not read in advance.
+            `shapes`, (N, 2) heights and widths, is not read in advance; one with a method `order`, such as
+            `BlockImages`, says itself in which order an epoch takes its rows, and takes no weights.
         ids: uint64 (N,), the id that each image's draws depend on.
         specs: the views to render.
         batch_size: images per step over all ranks.
@@ -99,6 +100,8 @@ class ViewLoader:
         weights: NDArray[np.float64] | None = None,
     ) -> None:
         _check(len(images), batch_size, world_size, drop_last)
+        if weights is not None and hasattr(images, "order"):
+            raise ValueError("images with an order of their own cannot be drawn by weights")
         for name, values in {"ids": ids, "labels": labels, "weights": weights}.items():
             if values is not None and len(values) != len(images):
                 raise ValueError(f"{len(values)} {name} for {len(images)} images")
@@ -140,7 +143,10 @@ class ViewLoader:
     def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Row and id at every position of the epoch."""
         count = len(self.images)
-        if self.weights is None:
+        own_order = getattr(self.images, "order", None)
+        if own_order is not None:
+            rows = own_order(self.seed, epoch, self.batch_size, self.rank, self.world_size)
+        elif self.weights is None:
             rows = permutation(self.seed, epoch, count)
         else:
             steps = np.cumsum(self.weights)

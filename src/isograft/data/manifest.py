@@ -48,6 +48,12 @@ rotation. `bits` are those the values really use. Where `status` is not `ok`, `r
 and sizes are null; where it is `ok`, `reason` is a note or null.
 """
 
+MEMBER: dict[str, pl.DataType] = {"member_offset": pl.Int64(), "member_size": pl.Int64()}
+"""Columns that a manifest has besides where images lie in tar shards: where in its shard an image begins, and its bytes."""
+
+RESERVED = frozenset(SCHEMA) | frozenset(MEMBER)
+"""Names that a column of the user's cannot have."""
+
 STATUSES = ("ok", "corrupt", "truncated", "empty", "unsupported", "too_large")
 
 _SPECIAL = re.compile("[%#\udc80-\udcff]")

@@ -97,18 +97,37 @@ def read_member(file: str, name: str) -> bytes:
     member = index[name]
     if not member.size:
         raise ReadError("empty", "the member has no bytes")
-    if is_url(file):
-        data = remote.fetch(file, member.offset, member.size)
-    else:
-        try:
-            with Path(file).open("rb") as stream:
-                stream.seek(member.offset)
-                data = stream.read(member.size)
-        except OSError as error:
-            raise ReadError("corrupt", f"the shard cannot be read: {error.strerror}") from None
+    data = read_bytes(file, *member)
     if len(data) < member.size:
         raise ReadError("truncated", f"the shard stops inside the member {name!r}")
     return data
+
+
+def read_bytes(file: str, offset: int, size: int) -> bytes:
+    """Bytes of a shard from a place on, fewer at its end.
+
+    Raises:
+        ReadError: The shard cannot be read.
+        Unreachable: It cannot be fetched.
+    """
+    if is_url(file):
+        return remote.fetch(file, offset, size)
+    try:
+        with Path(file).open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+    except OSError as error:
+        raise ReadError("corrupt", f"the shard cannot be read: {error.strerror}") from None
+
+
+def places(file: str) -> dict[str, Member]:
+    """Where in a shard the bytes of its members lie, by name.
+
+    Raises:
+        ReadError: The shard cannot be used.
+        Unreachable: It cannot be fetched.
+    """
+    return _indexes.get(file)
 
 
 def _image_of(file: str, key: str, endings: dict[str, str]) -> str | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from isograft.data.manifest import SCHEMA
+from isograft.data.manifest import RESERVED
 from isograft.errors import IsograftError
 
 Columns = dict[str, str | None]
@@ -59,7 +59,7 @@ def _from_json(file: str, name: str, data: bytes) -> Columns:
             if key in ROLES:
                 raise IsograftError(f"{file}: the {key} in {name} is a {'list' if isinstance(value, list) else 'object'}; it must be text")
             continue
-        column = f"json_{key}" if key in SCHEMA and key not in ROLES else key
+        column = f"json_{key}" if key in RESERVED and key not in ROLES else key
         cell = value if isinstance(value, str | None) else json.dumps(value)
         if not _writable(column) or not _writable(cell or ""):
             raise IsograftError(f"{file}: the field {key!r} in {name} holds text that is no Unicode; correct it")

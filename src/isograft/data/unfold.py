@@ -14,7 +14,7 @@ from isograft import console
 from isograft.data.address import Address
 from isograft.data.containers import Part, parts_or_reason
 from isograft.data.files import ImageFile
-from isograft.data.manifest import decode_uri, relative_uri
+from isograft.data.manifest import MEMBER, decode_uri, relative_uri
 from isograft.data.readers import IMAGE_SUFFIXES, ReadError
 from isograft.data.slides import Tile
 from isograft.errors import IsograftError
@@ -48,6 +48,10 @@ def unfold(
         # Without a column of the user's the source is but the folder's name, which says less than the file itself.
         first = [found, *given] if name == "source" and settings.source_column is None else [*given, found]
         table = table.with_columns(pl.coalesce(first).alias(name))
+    spans = [one.span for several in held for one in several]
+    if any(spans):
+        columns = zip(*(span or (None, None) for span in spans), strict=True)
+        table = table.with_columns(pl.Series(*named) for named in zip(MEMBER, columns, MEMBER.values(), strict=True))
     if settings.window is not None and not any("window=" in place.part for place in places):
         raise IsograftError(f"--window {settings.window} is about grey DICOM images, but there are none; leave it out")
     return places, _unnamed(settings, places, [one.telling for several in held for one in several], table), reasons

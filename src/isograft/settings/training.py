@@ -16,6 +16,9 @@ StrategyName = Literal["auto", "probe", "full", "probe-then-full", "paper"]
 DomainName = Literal["auto", "general", "dermoscopy", "histology", "radiograph", "grey"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
+CACHE_LIMIT_GB = 20.0
+"""Size of all caches of decoded images together, in 10**9 bytes, unless something else is asked for."""
+
 _SOLVED = "the head is solved in one go, on the images as they are"
 _FIXED = "the paper trains a fixed number of epochs"
 IDLE: dict[str, dict[str, str]] = {
@@ -60,11 +63,20 @@ class PretrainSettings(TrainingSettings):
     max_time: Duration | None = Field(None, description="Longest time the whole command may take, for example 30m.")
     method: MethodName = Field("auto", description="Self-supervised method, or supervised on --label-column.")
     init: str = Field("scratch", description="Start from: scratch, imagenet, a model folder, a weights file or hf-hub:ID.")
+    cache_limit: float = Field(
+        CACHE_LIMIT_GB, ge=0, description="Most GB of decoded images to keep; a pool in tar shards that needs more is read from them."
+    )
 
     @property
     def needs_labels(self) -> bool:
         """Only supervised pretraining does."""
         return self.method == "supervised"
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The limit of the cache is named only where it is another than ever: runs of versions that had no choice can still be resumed."""
+        fixed = super().fixed
+        return fixed if self.cache_limit != CACHE_LIMIT_GB else {name: value for name, value in fixed.items() if name != "cache_limit"}
 
 
 class FinetuneSettings(TrainingSettings):

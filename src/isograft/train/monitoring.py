@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from isograft import console
-from isograft.data.cache import ImageCache
 from isograft.data.duplicates import bound_groups
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
@@ -33,7 +33,9 @@ class EmbeddingMonitor(pl.Callback):
     A collapsed embedding stops the run before the next checkpoint is taken, so the last good state is kept.
     """
 
-    def __init__(self, images: ImageCache, preprocess: Preprocess, manifest: Manifest, history: History, plan: Plan, seed: int) -> None:
+    def __init__(
+        self, images: Sequence[npt.NDArray[np.uint8]], preprocess: Preprocess, manifest: Manifest, history: History, plan: Plan, seed: int
+    ) -> None:
         self.images = images
         self.preprocess = preprocess
         self.history = history
@@ -108,7 +110,9 @@ def _probe_split(sample: Manifest, seed: int) -> tuple[Tensor, Tensor, Tensor] |
 
 
 @torch.no_grad()
-def embed(network: nn.Module, images: ImageCache, rows: npt.NDArray[np.int64], preprocess: Preprocess, device: torch.device) -> Tensor:
+def embed(
+    network: nn.Module, images: Sequence[npt.NDArray[np.uint8]], rows: npt.NDArray[np.int64], preprocess: Preprocess, device: torch.device
+) -> Tensor:
     """Embed images as inference would see them.
 
     Args:

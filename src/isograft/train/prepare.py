@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from isograft.data.cache import ImageCache
+from isograft.data.cache import ImageCache, exceeds
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
+from isograft.data.shard_images import ShardImages, lie_in_shards
 from isograft.data.source import default_cache_dir, open_data
 from isograft.plan import Edits, Plan
 from isograft.run import RunFolder
@@ -57,6 +58,13 @@ class Opening(Generic[S]):
     def cached(self, manifest: Manifest, preprocess: Preprocess) -> ImageCache:
         """Decode images at working size, or find them decoded."""
         return ImageCache.build(manifest, preprocess, self.settings.cache_dir or default_cache_dir(), self.threads)
+
+    def pool(self, manifest: Manifest, preprocess: Preprocess, limit_gb: float) -> ImageCache | ShardImages:
+        """Decode images at working size, or leave those in tar shards where they are if their cache would exceed the limit."""
+        if lie_in_shards(manifest) and exceeds(manifest, preprocess, limit_gb):
+            self.plan.state("images", "from shards", f"a cache would take more than --cache-limit {limit_gb:g} GB; read block by block")
+            return ShardImages(manifest, preprocess)
+        return ImageCache.build(manifest, preprocess, self.settings.cache_dir or default_cache_dir(), self.threads, limit_gb)
 
 
 def open_training(run: RunFolder, settings: S) -> Opening[S]:

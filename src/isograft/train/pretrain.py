@@ -17,6 +17,7 @@ from isograft.data.cache import ImageCache
 from isograft.data.fingerprint import fingerprint
 from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.data.preprocess import Preprocess
+from isograft.data.shard_images import ShardImages
 from isograft.model import Model
 from isograft.networks.backbones import feature_count
 from isograft.run import RunFolder, run_folder
@@ -48,7 +49,7 @@ class _Job:
 
     opening: Opening[PretrainSettings]
     method: Method
-    images: ImageCache
+    images: ImageCache | ShardImages
     preprocess: Preprocess
     policy: ViewPolicy
     labels: npt.NDArray[np.int64] | None
@@ -96,7 +97,7 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
     backbone = start.build(preprocess.image_size)
     fixed = hasattr(backbone, "patch_embed")
     plan.state("fixed_size", fixed, "position embeddings fix the input size" if fixed else "convolutions take any size")
-    images = opening.cached(manifest, preprocess)
+    images = opening.pool(manifest, preprocess, settings.cache_limit)
     if "views" not in plan:
         plan_views(plan, settings.domain, fingerprint(images, opening.short_sides(), settings.seed))
     plan_training(plan, settings, manifest, started=settings.init != "scratch", kept_statistics=start.keeps_statistics, device=device)
@@ -132,7 +133,7 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
     settings, plan, manifest = job.opening.settings, job.opening.plan, job.opening.manifest
     history = History(run)
     loader = ViewLoader(
-        job.images,
+        job.images.in_blocks() if isinstance(job.images, ShardImages) else job.images,
         manifest.ids(),
         job.specs_at(plan["image_size"]),
         plan["batch_size"],

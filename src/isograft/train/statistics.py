@@ -7,12 +7,14 @@ images. After "precise BN" (arXiv:2105.07576); docs/explanation/recipe.md has wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isograft.data.cache import ImageCache
 from isograft.data.draws import permutation
 from isograft.data.preprocess import Preprocess
 from isograft.train.micro_batches import as_many_as_fit
@@ -36,7 +38,7 @@ def statistics_reason(kept: bool) -> str:
 
 
 @torch.no_grad()
-def refresh_batch_statistics(network: nn.Module, images: ImageCache, preprocess: Preprocess, seed: int) -> int:
+def refresh_batch_statistics(network: nn.Module, images: Sequence[npt.NDArray[np.uint8]], preprocess: Preprocess, seed: int) -> int:
     """Replace the running statistics of every batch norm by averages over up to 2,048 whole images.
 
     Args:
