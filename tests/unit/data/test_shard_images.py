@@ -12,6 +12,7 @@ import torch
 
 from isograft.data import shard_images
 from isograft.data import shards as of_shards
+from isograft.data.blocks import LANES
 from isograft.data.cache import ImageCache
 from isograft.data.ingest import ingest
 from isograft.data.loader import Batch, ViewLoader, ViewSpec
@@ -105,6 +106,13 @@ def test_an_epoch_reads_every_block_once(pool: Manifest, reads: list) -> None:
     assert images.blocks.max() >= 20  # more than one window for every lane
     assert len(list(loader(pool, images).epoch(0))) == 15
     assert len(reads) == images.blocks.max() + 1 and set(Counter(reads).values()) == {1}
+
+
+def test_a_block_that_was_let_go_is_read_again_only_where_the_cut_between_two_lanes_goes_through_it(pool: Manifest, reads: list) -> None:
+    images = ShardImages(pool, PREPROCESS).in_blocks(1 << 13)
+    assert images.blocks.max() > 50  # more than are held
+    list(loader(pool, images).epoch(0))
+    assert images.blocks.max() + 1 <= len(reads) <= images.blocks.max() + LANES and max(Counter(reads).values()) <= 2
 
 
 def test_what_is_held_does_not_grow_with_the_pool(pool: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
