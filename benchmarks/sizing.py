@@ -2,9 +2,11 @@
 
 Measured on real images, each figure as the cost of a further image: bytes of the manifest and of the cache (as pixels and as JPEG),
 core seconds of ingest, of making the cache and of the fingerprint by which near-duplicates are found, the search for them at two sizes,
-and for every network the seconds of a SimCLR step through the whole path (cache, views, loader, Lightning, history) and the operations it
-takes. Then multiplied: for this machine the measured seconds, for GPUs the operations over the published peak times the share of it that
-is assumed (`--utilisation`). No GPU is run, and no price is built in: name yours with `--price` and `--storage-price`.
+core seconds to read an image and make its views from the cache and from tar shards, and for every network the seconds of a SimCLR step
+through the whole path (cache, views, loader, Lightning, history) and the operations it takes.
+
+Then multiplied: for this machine the measured seconds, for GPUs the operations over the published peak times the share of it that is
+assumed (`--utilisation`). No GPU is run, and no price is built in: name yours with `--price` and `--storage-price`.
 
     python benchmarks/sizing.py [--images FOLDER] [--pool 10000000] [--epochs 100] [--price 'H100 SXM=3' ...] [--measured FIGURES.json]
 
@@ -16,9 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,12 @@ from extrapolation import PEAK_TFLOPS, Network, Pool, preparation, search, stora
 from harness import DATA, arguments, described, finish, parser, significant
 from isograft.data.cache import ImageCache
 from isograft.data.hashing import perceptual_hashes, thumbnail
-from isograft.data.loader import ViewLoader
+from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.data.look import looks
 from isograft.data.manifest import Manifest
 from isograft.data.policy import POLICIES
 from isograft.data.preprocess import Preprocess
+from isograft.data.shard_images import ShardImages
 from isograft.networks.backbones import build_backbone, feature_count
 from isograft.ssl.method import Method, build_method
 from isograft.train.precision import choose_precision
@@ -86,6 +90,11 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             seconds, caches[size, coded] = build(pool, size, coded, folder / name)
             found["core_seconds"][name] = seconds / len(pool)
             found["bytes"][name] = caches[size, coded].path.stat().st_size / len(set(pool.frame["pixel_hash"]))
+    size, shard = args.sizes[-1], in_a_shard(paths, folder / "shard")
+    found["feeding"] = {
+        "from the cache, as JPEG": feeding(caches[size, True], pool, args.batch_size, size),
+        "from tar shards": feeding(ShardImages(shard, preprocess_at(size)).in_blocks(), shard, args.batch_size, size),
+    }
     found["networks"] = {name: train(name, args, caches[args.sizes[-1], True], pool) for name in args.networks}
     found["search"] = searched(args.search, folder / "search.json")
     return found
@@ -107,27 +116,29 @@ def fingerprint_seconds(paths: list[Path]) -> float:
     return (time.thread_time() - began) / len(decoded)
 
 
+def preprocess_at(size: int) -> Preprocess:
+    """How `pretrain` prepares images for an input of so many pixels."""
+    return Preprocess(image_size=size, working_size=round(WORKING_MARGIN * size))
+
+
 def build(pool: Manifest, size: int, coded: bool, folder: Path) -> tuple[float, ImageCache]:
     """Make a cache on one thread: its core seconds, and the cache."""
-    preprocess = Preprocess(image_size=size, working_size=round(WORKING_MARGIN * size))
     made: list[ImageCache] = []
     limit = {"limit_gb": NO_ROOM} if coded else {}
-    return cpu_seconds(lambda: made.append(ImageCache.build(pool, preprocess, folder, threads=1, **limit))), made[0]
+    return cpu_seconds(lambda: made.append(ImageCache.build(pool, preprocess_at(size), folder, threads=1, **limit))), made[0]
 
 
 def train(name: str, args: argparse.Namespace, images: ImageCache, pool: Manifest) -> dict[str, Any]:
-    """Seconds, operations and feeding of one image in a SimCLR step of this network, at the largest size."""
+    """Seconds and operations of one image in a SimCLR step of this network, at the last size."""
     size = args.sizes[-1]
-    preprocess = Preprocess(image_size=size, working_size=round(WORKING_MARGIN * size))
     backbone = build_backbone(name, {}, size)
     precision, reason = choose_precision(backbone, size, torch.device("cpu"))
     method = build_method("simclr", backbone, feature_count(backbone)).to(memory_format=torch.channels_last)
     flops = operations(method, size)
     shape = argparse.Namespace(size=size, batch_size=args.batch_size, steps=args.steps, threads=cores())
     return {
-        "seconds": 1 / pipeline_rate(method, preprocess, images, pool.ids(), shape, precision),
+        "seconds": 1 / pipeline_rate(method, preprocess_at(size), images, pool.ids(), shape, precision),
         "flops": flops,
-        "feeding": feeding(method, images, pool, args.batch_size, size),
         "precision": f"{precision}: {reason}",
     }
 
@@ -141,18 +152,26 @@ def operations(method: Method, size: int, batch: int = 4) -> float:
     return counter.get_total_flops() / batch
 
 
-def feeding(method: Method, images: ImageCache, pool: Manifest, batch: int, size: int) -> float:
-    """Core seconds to read one image from the cache and make its views."""
-    loader = ViewLoader(images, pool.ids(), method.view_specs(size, POLICIES["dermoscopy"]), batch, 0, threads=1)
+def feeding(images: Sequence[Any], pool: Manifest, batch: int, size: int) -> float:
+    """Core seconds to read one image and make its two views."""
+    loader = ViewLoader(images, pool.ids(), [ViewSpec(2, size, POLICIES["dermoscopy"])], batch, 0, threads=1)
     return cpu_seconds(lambda: [None for _ in loader.epoch(0)]) / (loader.batches_per_epoch * batch)
+
+
+def in_a_shard(paths: Sequence[Path], folder: Path) -> Manifest:
+    """The same images as the members of a tar shard."""
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as archive:
+        for path in paths:
+            archive.add(path.resolve(), path.name)
+    return isograft.ingest(folder / "0.tar", out=folder / "shard.parquet", threads=1).usable()
 
 
 def extrapolated(found: Mapping[str, Any], args: argparse.Namespace, cores: int) -> dict[str, Any]:
     """The tables for the pool that is asked about."""
     pool = Pool(args.pool, args.epochs)
-    networks = [
-        Network(f"{name} at {args.sizes[-1]} px", one["seconds"], one["flops"], one["feeding"]) for name, one in found["networks"].items()
-    ]
+    feeding = found["feeding"]["from the cache, as JPEG"]
+    networks = [Network(f"{name} at {args.sizes[-1]} px", one["seconds"], one["flops"], feeding) for name, one in found["networks"].items()]
     sizes, seconds, memory = ([one[key] for one in found["search"]] for key in ("images", "seconds", "peak_gigabytes"))
     return {
         "pool": {"images": args.pool, "epochs": args.epochs, "utilisation_assumed": args.utilisation},
