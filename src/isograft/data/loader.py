@@ -65,7 +65,7 @@ class ViewLoader:
 
     Args:
         images: uint8 (h, w, 3) RGB images by row; an `ImageCache` or any sequence. One with an attribute
-            `shapes`, (N, 2) heights and widths, is not read in advance; one with a method `order`, such as
+            `shapes`, (N, 2) heights and widths, is not read in advance; one with the methods `order` and `stop`, such as
             `BlockImages`, says itself in which order an epoch takes its rows, and takes no weights.
         ids: uint64 (N,), the id that each image's draws depend on.
         specs: the views to render.
@@ -138,6 +138,8 @@ class ViewLoader:
             while ahead:
                 yield ahead.popleft().result()
         finally:
+            if stop := getattr(self.images, "stop", None):
+                stop()
             pool.shutdown(cancel_futures=True)
 
     def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:

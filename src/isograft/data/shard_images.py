@@ -62,8 +62,8 @@ class ShardImages(Sequence["NDArray[np.uint8]"]):
     def __init__(self, manifest: Manifest, preprocess: Preprocess) -> None:
         self._frame = manifest.frame.select("uri", "pixel_hash", "height", "width")
         self._preprocess = preprocess
-        sides = zip(self._frame["height"].to_list(), self._frame["width"].to_list(), strict=True)
-        self.shapes: NDArray[np.int64] = np.array([preprocess.working_shape(*pair) for pair in sides], np.int64).reshape(-1, 2)
+        sides, kind = np.unique(self._frame.select("height", "width").to_numpy(), axis=0, return_inverse=True)
+        self.shapes: NDArray[np.int64] = np.array([preprocess.working_shape(*pair) for pair in sides.tolist()], np.int64)[kind.reshape(-1)]
         names = self._frame["uri"].str.split_exact("#", 1).struct.field("field_0")
         distinct = names.unique().sort()
         self.shard: NDArray[np.int64] = names.replace_strict(distinct, range(len(distinct)), return_dtype=pl.Int64).to_numpy()
@@ -163,6 +163,14 @@ class BlockImages(Sequence["NDArray[np.uint8]"]):
             self._coming, self._turn, self._asked = coming, {number: turn for turn, number in enumerate(coming)}, 0
             self._ahead = -(-LANES // world_size) * WINDOW
         return rows
+
+    def stop(self) -> None:
+        """Begin no further reading ahead: the epoch has ended, or was left."""
+        with self._lock:
+            self._coming, self._turn = [], {}
+            for number, reading in list(self._held.items()):
+                if reading.cancel():
+                    del self._held[number]
 
     def __getitem__(self, row: int) -> NDArray[np.uint8]:  # type: ignore[override]  # no slices
         number = int(self.blocks[row])

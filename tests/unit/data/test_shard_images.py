@@ -155,6 +155,39 @@ def test_an_epoch_entered_late_goes_on_as_one_never_left_and_skips_what_is_behin
     assert len(set(reads)) < everything
 
 
+def test_what_was_to_be_read_ahead_is_not_begun_once_the_epoch_is_left(pool: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ShardImages(pool, PREPROCESS).in_blocks(1 << 13)
+    begun, busy, go_on = [], threading.Barrier(5), threading.Event()
+    real = of_shards.read_bytes
+
+    def slow(file: str, offset: int, size: int) -> bytes:
+        begun.append(offset)
+        busy.wait(60)
+        go_on.wait(60)
+        return real(file, offset, size)
+
+    monkeypatch.setattr(of_shards, "read_bytes", slow)
+    first = int(images.order(3, 0, BATCH, 0, 1)[0])
+    asking = threading.Thread(target=lambda: images[first])
+    asking.start()
+    busy.wait(60)  # four readers are at work, and more is asked for
+    assert len(images._held) > 4
+    images.stop()
+    go_on.set()
+    asking.join(60)
+    images._readers.shutdown()
+    assert len(begun) == len(images._held) == 4
+
+
+def test_leaving_an_epoch_stops_the_reading_ahead(pool: Manifest) -> None:
+    images = ShardImages(pool, PREPROCESS).in_blocks(BLOCK)
+    epoch = loader(pool, images).epoch(0)
+    next(epoch)
+    assert images._coming
+    epoch.close()  # type: ignore[attr-defined]
+    assert not images._coming
+
+
 def test_images_read_one_by_one_are_read_once_while_there_is_room(pool: Manifest, reads: list, monkeypatch: pytest.MonkeyPatch) -> None:
     images = ShardImages(pool, PREPROCESS)
     first = [images[row].copy() for row in (5, 9, 5)]
