@@ -28,6 +28,7 @@ from isograft.data.ingest import ingest
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.data.readers import decode_image
+from isograft.data.shard_images import ShardImages
 from isograft.data.source import open_data
 from isograft.errors import IsograftError, Unreachable
 from isograft.evaluation.labeled import own_test_split
@@ -264,6 +265,9 @@ def test_a_shard_in_a_bucket_is_read_in_pieces(put, shards, tmp_path: Path) -> N
     frame = ingested("s3://scans/wds", out=tmp_path / "m.parquet").frame
     assert frame["uri"][0] == "s3://scans/wds/train/000.tar#s/000.png" and frame["label"].to_list() == ["light", "dark"] * 6
     assert frame["split"].unique().to_list() == ["train"] and frame["status"].unique().to_list() == ["ok"]
+    manifest = Manifest.read(tmp_path / "m.parquet")
+    cached, blocks = ImageCache.build(manifest, PREPROCESS, tmp_path / "cache", threads=2), ShardImages(manifest, PREPROCESS).in_blocks()
+    assert all(np.array_equal(blocks[row], cached[row]) for row in range(12))
 
 
 def test_what_a_bucket_does_not_hold_is_told(put, tmp_path: Path) -> None:
