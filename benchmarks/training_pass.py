@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from isograft.data.loader import ViewLoader, ViewSpec
 from isograft.plan import Plan
@@ -20,6 +21,12 @@ from isograft.train.schedule import ResolutionSchedule
 from isograft.train.stream import BatchStream
 
 
+def wait() -> None:
+    """Wait for what a GPU was asked to do, so that the clock means it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 class _StepTimes(pl.Callback):
     """Notes the end of every step."""
 
@@ -27,6 +34,7 @@ class _StepTimes(pl.Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        wait()
         self.ends.append(time.perf_counter())
 
 

@@ -44,7 +44,7 @@ def run(script: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
 
 def test_the_throughput_benchmark_compares_the_whole_path_with_the_bare_step(photographs: Path, tmp_path: Path) -> None:
     small = ["--backbone", "test_resnet", "--size", "32", "--batch-size", "16", "--steps", "3", "--threads", "1"]
-    run("throughput.py", "--images", str(photographs), *small, "--json", str(tmp_path / "figures.json"))
+    run("throughput.py", "--images", str(photographs), *small, "--turns", "1", "--json", str(tmp_path / "figures.json"))
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["ratio"] == pytest.approx(figures["pipeline_images_per_s"] / figures["ready_images_per_s"], rel=0.02)
 
@@ -182,3 +182,19 @@ def test_all_benchmarks_run_one_after_the_other_and_what_has_finished_is_kept(tm
     assert "slowest median, s <= 0.7" in page and "`python benchmarks/startup.py --quick`" in page and "at the start" in page
     again = run(*command)
     assert "about" not in again and (tmp_path / "RESULTS.md").read_text().split("## Claims")[1] == page.split("## Claims")[1]
+
+
+def test_the_throughput_benchmark_covers_pretraining_and_fine_tuning(photographs: Path, tmp_path: Path) -> None:
+    run("throughput.py", "--images", str(photographs), "--quick", "--threads", "1", "--json", str(tmp_path / "figures.json"))
+    cases = json.loads((tmp_path / "figures.json").read_text())["cases"]
+    assert [case["verb"] for case in cases] == ["pretrain", "finetune"]
+    assert all(case["ready_images_per_s"] > 0 and case["pipeline_images_per_s"] > 0 for case in cases)
+
+
+def test_the_benchmark_of_the_step_tells_arithmetic_peak_and_shares(tmp_path: Path) -> None:
+    run("step.py", "--quick", "--json", str(tmp_path / "figures.json"))
+    networks = json.loads((tmp_path / "figures.json").read_text())["networks"]
+    assert {row["network"] for row in networks} == {"test_resnet", "test_vit"}
+    for row in networks:
+        assert row["gflop_per_image"] > 0 and 0 < row["library"]["of_matrix_peak"] < 1
+        assert sum(row["library"]["shares"].values()) == pytest.approx(1, abs=0.01)

@@ -20,6 +20,7 @@ import torch
 from isograft.data.augment import ViewPolicy, Views, render_opencv, sample_views
 from isograft.data.draws import PICK_STREAM, permutation, uniforms
 from isograft.data.render import one_thread_per_call, padded
+from isograft.data.render_torch import Packed, render_torch
 from isograft.errors import IsograftError
 
 if TYPE_CHECKING:
@@ -60,6 +61,24 @@ class Batch:
         return Batch(moved, self.index, None if self.labels is None else self.labels.to(device, non_blocking=True))
 
 
+@dataclass(frozen=True)
+class PackedBatch(Batch):
+    """A batch whose views are rendered where it is moved to; until then `views` is empty.
+
+    Attributes:
+        images: the B working images.
+        sampled: size in pixels and numbers of every view.
+    """
+
+    images: Packed
+    sampled: list[tuple[int, Views]]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device, its views rendered there."""
+        images, rest = self.images.to(device), super().to(device)
+        return Batch([render_torch(images, views, size) for size, views in self.sampled], rest.index, rest.labels)
+
+
 class ViewLoader:
     """Iterate over epochs of rendered views.
 
@@ -79,6 +98,8 @@ class ViewLoader:
         drop_last: leave out the last batch when it is not full; otherwise it is smaller.
         weights: float64 (N,); if given, each of the N images of an epoch is drawn with these odds, with
             replacement. A repeated image gets different views.
+        on_device: leave the rendering to the device that a batch is moved to; the bytes agree to rounding.
+        pinned: keep batches in memory that can be copied to a GPU while it computes.
 
     Raises:
         IsograftError: an epoch has no batch, or ranks cannot share a batch evenly.
@@ -98,6 +119,8 @@ class ViewLoader:
         prefetch: int = 2,
         drop_last: bool = True,
         weights: NDArray[np.float64] | None = None,
+        on_device: bool = False,
+        pinned: bool = False,
     ) -> None:
         _check(len(images), batch_size, world_size, drop_last)
         if weights is not None and hasattr(images, "order"):
@@ -108,6 +131,7 @@ class ViewLoader:
         self.images, self.ids, self.specs = images, np.asarray(ids, np.uint64), tuple(specs)
         self.batch_size, self.seed, self.labels = batch_size, seed, labels
         self.rank, self.world_size = rank, world_size
+        self.on_device, self.pinned = on_device, pinned
         self.threads, self.prefetch, self.drop_last, self.weights = max(1, threads), max(1, prefetch), drop_last, weights
         shapes: Any = getattr(images, "shapes", None)
         if shapes is None:
@@ -181,7 +205,11 @@ class _Job:
         self._loader, self._epoch, self._rows, self._ids, self._specs = loader, epoch, rows, ids, specs
         self._lock = threading.Lock()
         self._sampled: list[tuple[int, Views]] | None = None
-        self._views = [torch.empty(len(rows), spec.size, spec.size, 3, dtype=torch.uint8) for spec in specs for _ in range(spec.count)]
+        self._views: list[torch.Tensor] = []
+        self._packed = Packed.empty(loader._shapes[rows], pinned=loader.pinned) if loader.on_device else None
+        if self._packed is None:
+            sizes = [spec.size for spec in specs for _ in range(spec.count)]
+            self._views = [torch.empty(len(rows), size, size, 3, dtype=torch.uint8, pin_memory=loader.pinned) for size in sizes]
         self._targets = [view.numpy() for view in self._views]
         starts = range(0, len(rows), _ROWS_PER_TASK)
         self._tasks: list[Future[None]] = [pool.submit(self._render, start, min(start + _ROWS_PER_TASK, len(rows))) for start in starts]
@@ -192,16 +220,18 @@ class _Job:
         for task in self._tasks:
             if task.done():
                 task.result()
-        labels = self._loader.labels
-        return Batch(
-            views=self._views,
-            index=torch.from_numpy(self._rows.astype(np.int64)),
-            labels=None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)[self._rows]),
-        )
+        labels, index = self._loader.labels, torch.from_numpy(self._rows.astype(np.int64))
+        chosen = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)[self._rows])
+        if self._packed is not None:
+            return PackedBatch([], index, chosen, self._packed, self._sample())
+        return Batch(self._views, index, chosen)
 
     def _render(self, start: int, stop: int) -> None:
-        """Render all views of rows start to stop, reading each image once."""
+        """Render all views of rows start to stop, reading each image once; or pack the images for the device that will."""
         sampled = self._sample()
+        if self._packed is not None:
+            self._packed.fill(start, [np.asarray(self._loader.images[row]) for row in self._rows[start:stop].tolist()])
+            return
         images = [padded(self._loader.images[row]) for row in self._rows[start:stop].tolist()]
         for target, (size, views) in zip(self._targets, sampled, strict=True):
             render_opencv(images, views.part(start, stop), size, target[start:stop], 0, stop - start)

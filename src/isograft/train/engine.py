@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from isograft.errors import IsograftError, RunInterrupted, Terminated
 from isograft.networks.files import read_torch
 from isograft.run import RunFolder
+from isograft.train.ahead import AheadOnDevice
 from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
 from isograft.train.pace import Pace
 from isograft.train.recovery import Diverged, Recovery
@@ -92,8 +93,9 @@ def _fit(
 ) -> str | None:
     """Take all steps from a saved state, or from the start; return what became no number on the way, if anything."""
     stream = stream_of(lambda: int(trainer.global_step))
+    batches = AheadOnDevice(stream, training_device()) if training_device().type == "cuda" else stream
     try:
-        trainer.fit(module, train_dataloaders=stream, ckpt_path=state, weights_only=True)
+        trainer.fit(module, train_dataloaders=batches, ckpt_path=state, weights_only=True)
     except SystemExit as stop:  # how Lightning ends at a second Ctrl-C
         raise KeyboardInterrupt from stop
     except Diverged as error:

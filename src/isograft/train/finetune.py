@@ -18,6 +18,7 @@ from isograft.model import Model
 from isograft.plan import Plan
 from isograft.run import RunFolder, run_folder
 from isograft.settings import FinetuneSettings
+from isograft.train.convolutions import decide_convolutions
 from isograft.train.course import adopt_changes
 from isograft.train.engine import training_device
 from isograft.train.evidence import gather
@@ -33,7 +34,7 @@ from isograft.train.record import save_classifier
 from isograft.train.start import Start
 from isograft.train.threads import computing_as_begun
 from isograft.train.validation import open_validation
-from isograft.train.views import plan_views, planned_policy
+from isograft.train.views import plan_rendering, plan_views, planned_policy
 
 
 def finetune(settings: FinetuneSettings) -> Model:
@@ -90,6 +91,8 @@ def _prepare(opening: Opening[FinetuneSettings]) -> Job:
     policy = _views(job)
     if plan["strategy"] != "probe":
         decide_precision(plan, settings.precision, backbone, preprocess.image_size, preprocess.image_size, device)
+        decide_convolutions(plan, backbone, device)
+        plan_rendering(plan, device)
     plan.state("symmetries", list(harmless(policy)), "turns and mirror images that leave the meaning unchanged, for --tta")
     return job
 

@@ -19,6 +19,7 @@ from isograft.networks.heads import Classifier, build_head
 from isograft.run import RunFolder
 from isograft.settings import FinetuneSettings
 from isograft.train.callbacks import History
+from isograft.train.convolutions import apply_convolutions
 from isograft.train.course import Course, which_of
 from isograft.train.engine import run_training
 from isograft.train.finetune_module import FinetuneModule
@@ -32,7 +33,7 @@ from isograft.train.schedule import ResolutionSchedule
 from isograft.train.selection import BestOnValidation
 from isograft.train.stream import BatchStream
 from isograft.train.validation import Validation
-from isograft.train.views import planned_policy
+from isograft.train.views import planned_policy, rendering_options
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def fit(run: RunFolder, job: Job, number: int, classifier: Classifier, history: 
         seed,
         labels=targets,
         threads=job.opening.threads,
+        **rendering_options(plan),
     )
+    apply_convolutions(plan, classifier)
     weights = _class_weights(targets, len(job.rows.manifest.classes())) if plan["class_weights"] else None
     course = Course(plan, job.opening.run, which_of(number) if len(job.members) > 1 else "")
     module = FinetuneModule(classifier, plan, job.preprocess, weights, history, seed, course)

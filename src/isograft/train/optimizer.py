@@ -49,10 +49,10 @@ def _by_weight_decay(module: nn.Module, lr: float, weight_decay: float) -> list[
 
 
 def build_optimizer(groups: list[dict[str, Any]], name: str) -> torch.optim.Optimizer:
-    """Make the optimizer: `adamw` (arXiv:1711.05101), or `sgd` with momentum 0.9 as in the paper's scripts."""
+    """Make the optimizer: `adamw` (arXiv:1711.05101), or `sgd` with momentum 0.9 as in the paper's scripts; one pass over each tensor."""
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9)
-    return torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=torch.cuda.is_available())
+        return torch.optim.SGD(groups, momentum=0.9, fused=True)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
 
 
 def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -24,6 +24,7 @@ from isograft.run import RunFolder, run_folder
 from isograft.settings import PretrainSettings
 from isograft.ssl.method import Method, build_method
 from isograft.train.callbacks import History
+from isograft.train.convolutions import apply_convolutions, decide_convolutions
 from isograft.train.course import Course, adopt_changes
 from isograft.train.engine import run_training, training_device
 from isograft.train.monitoring import EmbeddingMonitor
@@ -38,7 +39,7 @@ from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_ste
 from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
 from isograft.train.threads import computing_as_begun
-from isograft.train.views import plan_views, planned_policy
+from isograft.train.views import plan_rendering, plan_views, planned_policy, rendering_options
 
 CLIP = 5.0
 
@@ -81,6 +82,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         if "total_steps" not in plan:
             _plan_speed(job, began)
         adopt_changes(plan)
+        apply_convolutions(plan, job.method)
         plan.refuse_unknown()
         run.remember(plan=plan.dump())
         console.say("plan:")
@@ -118,6 +120,8 @@ def _plan_speed(job: _Job, began: float) -> None:
     """Measure precision and step time, then decide the number of steps."""
     settings, plan = job.opening.settings, job.opening.plan
     decide_precision(plan, settings.precision, job.method.backbone, plan["image_size"], _smallest_view(job), job.device)
+    decide_convolutions(plan, job.method, job.device)
+    plan_rendering(plan, job.device)
     costs = None
     if time_limit(settings, plan) is not None:
         costs = measure_costs(job.method, job.specs_at, plan, job.preprocess, len(job.images), began)
@@ -140,6 +144,7 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
         settings.seed,
         labels=job.labels,
         threads=job.opening.threads,
+        **rendering_options(plan),
     )
     schedule: ResolutionSchedule = parse_schedule(plan["resolution"])
     monitor = EmbeddingMonitor(job.images, job.preprocess, manifest, history, plan, settings.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 
 from isograft.data.augment import POLICIES, ViewPolicy
@@ -42,6 +44,24 @@ def plan_views(plan: Plan, asked: str, measured: Fingerprint) -> None:
     )
     symmetry = {"rotation": turn, "flip_horizontal": 0.5 if mirror else 0.0, "flip_vertical": 0.5 if mirror and turn == 180.0 else 0.0}
     _keep(plan, POLICIES[name].model_copy(update=symmetry))
+
+
+def plan_rendering(plan: Plan, device: torch.device) -> None:
+    """Decide where views are rendered: on the CPU's cores beside the step, or on the device of the step."""
+    gpu = device.type == "cuda"
+    plan.decide("views_on", "device" if gpu else "cpu", "in a few calls per batch; the cores only read" if gpu else "the device is the CPU")
+
+
+class RenderingOptions(TypedDict):
+    """Arguments of a `ViewLoader`."""
+
+    on_device: bool
+    pinned: bool
+
+
+def rendering_options(plan: Plan) -> RenderingOptions:
+    """What a `ViewLoader` must know of where its batches go; plans of earlier versions say nothing and mean the CPU."""
+    return {"on_device": plan.get("views_on", "cpu") == "device", "pinned": torch.cuda.is_available()}
 
 
 def planned_policy(plan: Plan) -> ViewPolicy:

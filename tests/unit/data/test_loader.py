@@ -197,3 +197,17 @@ def test_what_cannot_work_is_refused_at_once(options: dict[str, Any], message: s
 def test_columns_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="3 labels for 53 images"):
         loader(labels=np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_views_rendered_where_the_batch_goes_agree_with_those_rendered_here_to_rounding(threads: int) -> None:
+    labels = np.arange(COUNT) % 3
+    here = list(loader(labels=labels).epoch(2, start=1))
+    there = [batch.to(torch.device("cpu")) for batch in loader(labels=labels, on_device=True, threads=threads).epoch(2, start=1)]
+    assert len(here) == len(there)
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.index, other.index)
+        assert one.labels is not None and other.labels is not None and torch.equal(one.labels, other.labels)
+        assert [view.shape for view in one.views] == [view.shape for view in other.views]
+        apart = torch.cat([(a.int() - b.int()).abs().flatten() for a, b in zip(one.views, other.views, strict=True)])
+        assert (apart <= 2).float().mean() > 0.97  # noise has steep edges, and values on the solarisation threshold may fall on either side

@@ -251,3 +251,20 @@ def test_gradients_are_clipped_by_their_common_norm(tiny: Path, cache: Path, tmp
     clipped = [norm for norm in norms if norm > 0]
     assert clipped
     assert max(clipped) == pytest.approx(CLIP, rel=1e-3)
+
+
+@pytest.mark.parametrize("edits", [{"views_on": "device"}, {"convolutions": "library"}, {"convolutions": "products"}], ids=str)
+def test_where_views_are_rendered_and_what_trains_convolutions_may_be_chosen_and_is_repeatable(
+    edits: dict[str, str], tiny: Path, cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(edits))
+    for name in "ab":
+        isograft.pretrain(tiny, out=tmp_path / name, plan=tmp_path / "plan.json", cache_dir=cache, **SMALL)
+    assert edits.items() <= plan(tmp_path / "a").items()
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+def test_a_place_of_rendering_that_there_is_not_is_refused(tiny: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"views_on": "moon"}')
+    with pytest.raises(IsograftError, match="views_on"):
+        isograft.pretrain(tiny, out=tmp_path / "a", plan=tmp_path / "plan.json", cache_dir=cache, **SMALL)
