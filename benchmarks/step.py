@@ -1,38 +1,45 @@
 """What bounds a training step: a network's arithmetic, the fraction of this machine's matrix peak it reaches, and where the time goes.
 
-For each network: images per second of the bare step (forward, backward, clipping, AdamW) by the library's convolutions and by matrix
-products (`networks/matrix_convolution.py`), the two taking turns in one process; its nominal arithmetic, counted over the library's
-convolutions; that arithmetic over the time and over the speed of a large matrix product, measured between the turns; and the share
-of each kind of operation. On a GPU only the library's kernels run.
+For each network a bare step on images in memory (forward, backward, clipping, AdamW) in several ways that take turns: by the library's
+convolutions and by matrix products (`networks/matrix_convolution.py`), in fp32 and in bf16, and with AdamW in parts (not fused). Rates are
+medians, and ratios medians of the ratios of one round. The nominal arithmetic is counted over the library's convolutions; set against
+the time and the speed of a large matrix product of the same type, measured beside it, it is the fraction of the peak. On a GPU only the
+library's kernels run. `--cpu-time` counts the process's own time, which other work on the machine disturbs less.
 
     python benchmarks/step.py --json step.json
-    python benchmarks/step.py --quick
+    OMP_NUM_THREADS=1 python benchmarks/step.py --networks resnet18 --cpu-time
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import os
-import platform
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import arguments, described, finish, parser, significant
 from isograft.networks.backbones import build_backbone
 from isograft.networks.matrix_convolution import use_matrix_products
+from isograft.train.engine import training_device
+from training_pass import wait
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-CASES = (("resnet18", 64, 128), ("resnet18", 40, 128), ("resnet50", 224, 8), ("alzubaidi_dcnn", 224, 4), ("vit_tiny_patch16_224", 224, 16))
-QUICK = (("test_resnet", 32, 8), ("test_vit", 32, 8))
+CASES = {
+    "resnet18": ((64, 64), (40, 64)),
+    "resnet50": ((224, 8),),
+    "alzubaidi_dcnn": ((224, 4),),
+    "vit_tiny_patch16_224": ((224, 16),),
+    "test_resnet": ((32, 8),),
+    "test_vit": ((32, 8),),
+}
+"""Side in pixels and batch of every network."""
+QUICK = {"networks": ["test_resnet", "test_vit"], "turns": 1, "peak_side": 128}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PARTS = {
     "convolution_backward": "gradients of convolutions, library",
     "mkldnn_convolution": "convolutions, library",
@@ -51,104 +58,118 @@ PARTS = {
 }
 """Operation by a part of its name; the first that fits counts, everything else is elementwise and the rest."""
 
-
-def timed(once: Callable[[], object]) -> float:
-    """Seconds of one call, a GPU's work included."""
-    began = time.perf_counter()
-    once()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+Step = Callable[[], None]
 
 
-def matrix_peak(dtype: torch.dtype, side: int) -> float:
-    """Multiplications and additions per second of a large matrix product, the best of eight."""
-    left, right = torch.randn(side, side, device=DEVICE, dtype=dtype), torch.randn(side, side, device=DEVICE, dtype=dtype)
-    return 2 * side**3 / min(timed(lambda: left @ right) for _ in range(8))
-
-
-def stepper(network: torch.nn.Module, images: torch.Tensor, precision: str) -> Callable[[], None]:
+def stepper(network: torch.nn.Module, images: torch.Tensor, precision: str, fused: bool = True) -> Step:
     """A whole step of a network on images that are in memory."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
 
     def step() -> None:
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = network(images).float().square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad()
+        wait()
 
     return step
 
 
-def shares(step: Callable[[], None]) -> dict[str, float]:
+def ways(library: torch.nn.Module, images: torch.Tensor, precisions: list[str]) -> Iterator[tuple[str, str, Step]]:
+    """Kernels, precision, and the step by them."""
+    for precision in precisions:
+        yield "library", precision, stepper(copy.deepcopy(library), images, precision)
+        products = copy.deepcopy(library)
+        if images.device.type == "cpu" and use_matrix_products(products):
+            yield "products", precision, stepper(products, images, precision)
+    yield "library, AdamW in parts", precisions[0], stepper(copy.deepcopy(library), images, precisions[0], fused=False)
+
+
+def matrix_product(side: int, precision: str) -> Step:
+    """A product of two large matrices."""
+    left, right = (torch.randn(side, side, device=training_device(), dtype=TYPES[precision]) for _ in range(2))
+
+    def product() -> None:
+        left @ right
+        wait()
+
+    return product
+
+
+def shares(step: Step) -> dict[str, float]:
     """Share of the time of a step by kind of operation."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if DEVICE.type == "cuda" else [])]
-    with profile(activities=activities) as record:
-        timed(step)
+    gpu = training_device().type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as record:
+        step()
     seconds: Counter[str] = Counter()
     for row in record.key_averages():
         part = next((part for name, part in PARTS.items() if name in row.key), "elementwise and the rest")
-        seconds[part] += row.self_device_time_total if DEVICE.type == "cuda" else row.self_cpu_time_total
+        seconds[part] += row.self_device_time_total if gpu else row.self_cpu_time_total
     whole = sum(seconds.values())
     return {part: round(spent / whole, 3) for part, spent in seconds.most_common()}
 
 
-def measure(name: str, size: int, batch: int, turns: int, precision: str, peak_side: int) -> dict[str, Any]:
-    """Everything about one network."""
-    library = build_backbone(name, {}, size).to(DEVICE, memory_format=torch.channels_last).train()
-    images = torch.randn(batch, 3, size, size, device=DEVICE).contiguous(memory_format=torch.channels_last)
+def seconds_in_turns(steps: dict[str, Step], turns: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Seconds of every step by round; one round before compiles kernels and does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(turns + 1):
+        for name, step in steps.items():
+            began = clock()
+            step()
+            if turn:
+                seconds[name].append(clock() - began)
+    return seconds
+
+
+def measure(name: str, size: int, batch: int, args: Any) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """A row and the shares of every way to train one network."""
+    device = training_device()
+    library = build_backbone(name, {}, size).to(device, memory_format=torch.channels_last).train()
+    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     with FlopCounterMode(display=False) as counter:
         library(images).sum().backward()
     library.zero_grad()
-    networks = {"library": library}
-    products = copy.deepcopy(library)
-    if DEVICE.type == "cpu" and use_matrix_products(products):
-        networks["products"] = products
-    steps = {kind: stepper(network, images, precision) for kind, network in networks.items()}
-    seconds: dict[str, list[float]] = {kind: [] for kind in steps}
-    dtype, peaks = torch.bfloat16 if precision == "bf16" else torch.float32, []
-    for turn in range(turns + 1):
-        for kind, step in steps.items():
-            spent = timed(step)
-            if turn:  # the first compiles kernels
-                seconds[kind].append(spent)
-        peaks.append(matrix_peak(dtype, peak_side))
-    flops, peak = counter.get_total_flops(), statistics.median(peaks)
-    row: dict[str, Any] = {"network": name, "size": size, "batch": batch, "precision": precision}
-    row |= {"gflop_per_image": round(flops / batch / 1e9, 3), "matrix_peak_gflops": round(peak / 1e9, 1)}
-    for kind, spent in seconds.items():
-        median = statistics.median(spent)
-        figures = {"images_per_s": round(batch / median, 2), "of_matrix_peak": round(flops / median / peak, 3)}
-        row[kind] = {**figures, "shares": shares(steps[kind])}
-    if "products" in seconds:
-        row["products_over_library"] = round(
-            statistics.median(one / other for one, other in zip(seconds["library"], seconds["products"], strict=True)), 3
+    found = list(ways(library, images, args.precision))
+    steps = {f"{kernels}, {precision}": step for kernels, precision, step in found}
+    products = {precision: matrix_product(args.peak_side, precision) for precision in args.precision}
+    seconds = seconds_in_turns({**steps, **products}, args.turns, time.process_time if args.cpu_time else time.perf_counter)
+    rows, first = [], seconds[next(iter(steps))]
+    for (kernels, precision, _), spent in zip(found, (seconds[way] for way in steps), strict=True):
+        step, peak = statistics.median(spent), 2 * args.peak_side**3 / statistics.median(seconds[precision])
+        rows.append(
+            {
+                "network": f"{name} at {size} px",
+                "batch": batch,
+                "kernels": kernels,
+                "precision": precision,
+                "images_per_s": significant(batch / step),
+                "over_first": significant(statistics.median(one / other for one, other in zip(first, spent, strict=True)), 3),
+                "gflop_per_image": significant(counter.get_total_flops() / batch / 1e9, 3),
+                "peak_gflop_per_s": significant(peak / 1e9, 3),
+                "of_peak": significant(counter.get_total_flops() / step / peak, 3),
+            }
         )
-    return row
+    return rows, {f"{name} at {size} px, {way}": shares(step) for way, step in steps.items() if "parts" not in way}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="*", help="only these")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if DEVICE.type == "cuda" else "fp32")
-    parser.add_argument("--quick", action="store_true", help="the smallest size, to see that it runs")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    machine = f"{platform.machine()} {device}, {torch.get_num_threads()} threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
-    result: dict[str, Any] = {"machine": machine, "networks": []}
-    print(machine)
-    for name, size, batch in QUICK if args.quick else CASES:
-        if args.networks and name not in args.networks:
-            continue
-        row = measure(name, size, batch, 1 if args.quick else args.turns, args.precision, 128 if args.quick else 1536)
-        result["networks"].append(row)
-        print(json.dumps(row, indent=1), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2))
+    asked = parser(__doc__)
+    asked.add_argument("--networks", nargs="*", choices=list(CASES), default=[name for name in CASES if not name.startswith("test")])
+    asked.add_argument("--precision", nargs="*", choices=list(TYPES), default=list(TYPES))
+    asked.add_argument("--turns", type=int, default=5)
+    asked.add_argument("--cpu-time", action="store_true", help="measure the process's own time in place of the clock's")
+    asked.add_argument("--peak-side", type=int, default=1536, help="rows of the matrices whose product is the peak")
+    args = arguments(asked, QUICK)
+    with described() as result:
+        result |= {"threads": torch.get_num_threads(), "computes_with": torch.backends.cpu.get_cpu_capability(), "steps": [], "shares": {}}
+        for name in args.networks:
+            for size, batch in CASES[name]:
+                rows, parts = measure(name, size, batch, args)
+                result["steps"] += rows
+                result["shares"] |= parts
+    finish(result, args)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from isograft.networks.heads import Classifier, build_head
 from isograft.plan import Plan
 from isograft.ssl.method import build_method
 from isograft.train.callbacks import History
-from isograft.train.convolutions import decide_convolutions
+from isograft.train.convolutions import apply_convolutions, decide_convolutions
 from isograft.train.engine import training_device
 from isograft.train.finetune_module import FinetuneModule
 from isograft.train.module import TrainingModule
@@ -99,6 +99,7 @@ def trained(case: Case, plan: Plan) -> tuple[torch.nn.Module, list[ViewSpec]]:
         specs = [ViewSpec(1, case.size, POLICIES["dermoscopy"])]
     decide_precision(plan, "auto", backbone, case.size, case.size, device)
     decide_convolutions(plan, backbone, device)
+    apply_convolutions(plan, backbone)
     plan_rendering(plan, device)
     return network.to(memory_format=torch.channels_last), specs
 

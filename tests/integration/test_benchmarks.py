@@ -42,13 +42,6 @@ def run(script: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
     return done.stdout
 
 
-def test_the_throughput_benchmark_compares_the_whole_path_with_the_bare_step(photographs: Path, tmp_path: Path) -> None:
-    small = ["--backbone", "test_resnet", "--size", "32", "--batch-size", "16", "--steps", "3", "--threads", "1"]
-    run("throughput.py", "--images", str(photographs), *small, "--turns", "1", "--json", str(tmp_path / "figures.json"))
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["ratio"] == pytest.approx(figures["pipeline_images_per_s"] / figures["ready_images_per_s"], rel=0.02)
-
-
 def result(script: str, tmp_path: Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
     """The JSON of a quick run; whatever it holds was printed too."""
     said = run(script, "--quick", *arguments, "--json", str(tmp_path / "result.json"), codes=codes)
@@ -184,17 +177,17 @@ def test_all_benchmarks_run_one_after_the_other_and_what_has_finished_is_kept(tm
     assert "about" not in again and (tmp_path / "RESULTS.md").read_text().split("## Claims")[1] == page.split("## Claims")[1]
 
 
-def test_the_throughput_benchmark_covers_pretraining_and_fine_tuning(photographs: Path, tmp_path: Path) -> None:
-    run("throughput.py", "--images", str(photographs), "--quick", "--threads", "1", "--json", str(tmp_path / "figures.json"))
-    cases = json.loads((tmp_path / "figures.json").read_text())["cases"]
-    assert [case["verb"] for case in cases] == ["pretrain", "finetune"]
-    assert all(case["ready_images_per_s"] > 0 and case["pipeline_images_per_s"] > 0 for case in cases)
+def test_the_throughput_benchmark_compares_the_whole_path_of_both_verbs_with_the_bare_step(photographs: Path, tmp_path: Path) -> None:
+    found = result("throughput.py", tmp_path, "--images", str(photographs), "--threads", "1")
+    assert [case["verb"] for case in found["cases"]] == ["pretrain", "finetune"]
+    for case in found["cases"]:
+        assert case["ratio"] == pytest.approx(case["pipeline_images_per_s"] / case["ready_images_per_s"], rel=0.02)
+    assert found["least_ratio"] == {found["device"]: min(case["ratio"] for case in found["cases"])}
 
 
 def test_the_benchmark_of_the_step_tells_arithmetic_peak_and_shares(tmp_path: Path) -> None:
-    run("step.py", "--quick", "--json", str(tmp_path / "figures.json"))
-    networks = json.loads((tmp_path / "figures.json").read_text())["networks"]
-    assert {row["network"] for row in networks} == {"test_resnet", "test_vit"}
-    for row in networks:
-        assert row["gflop_per_image"] > 0 and 0 < row["library"]["of_matrix_peak"] < 1
-        assert sum(row["library"]["shares"].values()) == pytest.approx(1, abs=0.01)
+    found = result("step.py", tmp_path)
+    assert {row["network"] for row in found["steps"]} == {"test_resnet at 32 px", "test_vit at 32 px"}
+    assert {"library", "products", "library, AdamW in parts"} == {row["kernels"] for row in found["steps"]}
+    assert all(row["gflop_per_image"] > 0 and 0 < row["of_peak"] < 1 for row in found["steps"])
+    assert all(sum(parts.values()) == pytest.approx(1, abs=0.01) for parts in found["shares"].values())

@@ -1,5 +1,6 @@
 """Ctrl-C and --resume: the state is saved, and the resumed run ends in the bytes of one that was never stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -59,6 +60,51 @@ def test_an_interrupted_run_resumes_to_the_bytes_of_an_uninterrupted_one(
     assert not (stopped / "model.json").exists()
     run(images, out=stopped, resume=True, **given)
     assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def _on(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    """Be a CPU of this kind to whoever decides by it."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+
+
+def _stop_at_step_five(verb: str, images: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+    with monkeypatch.context() as patch:
+        for module in (PretrainModule, FinetuneModule):
+            patch.setattr(module, "training_step", _press_ctrl_c(module.training_step, at_step=4))
+        with pytest.raises(RunInterrupted):
+            getattr(isograft, verb)(images, **given)
+
+
+@pytest.mark.parametrize(("verb", "options"), [RUNS[0], RUNS[-1]], ids=["pretrain", "finetune"])
+def test_a_run_by_matrix_products_resumes_to_the_same_bytes_on_a_machine_that_would_begin_otherwise_on_any_loader_threads(
+    verb: str, options: dict[str, Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, given = getattr(isograft, verb), {**options, "cache_dir": tmp_path / "cache"}
+    _on(monkeypatch, "AVX2")
+    run(images, out=tmp_path / "whole", **{**given, "threads": 4})
+    _stop_at_step_five(verb, images, monkeypatch, out=tmp_path / "stopped", **{**given, "threads": 2})
+    _on(monkeypatch, "AVX512")
+    run(images, out=tmp_path / "stopped", resume=True, **{**given, "threads": 2})
+    run(images, out=tmp_path / "library", **given)
+    whole, stopped, library = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped", "library"))
+    assert stopped == whole != library
+
+
+@pytest.mark.parametrize(("verb", "options"), [RUNS[0], RUNS[-1]], ids=["pretrain", "finetune"])
+def test_a_run_that_an_earlier_version_began_goes_on_by_the_library(
+    verb: str, options: dict[str, Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, given = getattr(isograft, verb), {**options, "cache_dir": tmp_path / "cache"}
+    _on(monkeypatch, "AVX512")
+    run(images, out=tmp_path / "whole", **given)
+    _stop_at_step_five(verb, images, monkeypatch, out=tmp_path / "stopped", **given)
+    record = tmp_path / "stopped" / "run.json"
+    began = json.loads(record.read_text())
+    began["plan"] = [entry for entry in began["plan"] if entry["name"] not in {"convolutions", "views_on"}]
+    record.write_text(json.dumps(began))
+    _on(monkeypatch, "AVX2")
+    run(images, out=tmp_path / "stopped", resume=True, **given)
+    assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
 def _press_ctrl_c(step: Any, at_step: int) -> Any:

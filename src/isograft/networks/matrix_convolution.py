@@ -17,7 +17,7 @@ export) the library's convolution runs, to the bit as in any other network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -88,10 +88,20 @@ def use_matrix_products(network: nn.Module, on: bool = True) -> int:
         The number of convolutions concerned.
     """
     kinds = _KINDS if on else {ours: theirs for theirs, ours in _KINDS.items()}
-    found = [module for module in network.modules() if isinstance(module, nn.Conv2d) and type(module) in kinds and _fits(module)]
+    found = _of_kinds(network, kinds)
     for module in found:
         module.__class__ = kinds[type(module)]
     return len(found)
+
+
+def count_trainable(network: nn.Module) -> int:
+    """How many convolutions of a network the library trains that could be trained by matrix products."""
+    return len(_of_kinds(network, _KINDS))
+
+
+def _of_kinds(network: nn.Module, kinds: Mapping[type[nn.Conv2d], type[nn.Conv2d]]) -> list[nn.Conv2d]:
+    """The convolutions that would change."""
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d) and type(module) in kinds and _fits(module)]
 
 
 def _fits(layer: nn.Conv2d) -> bool:

@@ -90,9 +90,11 @@ def _prepare(opening: Opening[FinetuneSettings]) -> Job:
     job = Job(opening, images, rows, members, targets, preprocess, validation, features, probes)
     policy = _views(job)
     if plan["strategy"] != "probe":
+        begun = "precision" in plan
         decide_precision(plan, settings.precision, backbone, preprocess.image_size, preprocess.image_size, device)
-        decide_convolutions(plan, backbone, device)
-        plan_rendering(plan, device)
+        if not begun:  # a resumed run goes on as it began, also one that an earlier version began
+            decide_convolutions(plan, backbone, device)
+            plan_rendering(plan, device)
     plan.state("symmetries", list(harmless(policy)), "turns and mirror images that leave the meaning unchanged, for --tta")
     return job
 

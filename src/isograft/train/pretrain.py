@@ -121,6 +121,7 @@ def _plan_speed(job: _Job, began: float) -> None:
     settings, plan = job.opening.settings, job.opening.plan
     decide_precision(plan, settings.precision, job.method.backbone, plan["image_size"], _smallest_view(job), job.device)
     decide_convolutions(plan, job.method, job.device)
+    apply_convolutions(plan, job.method)  # a step is measured as it will be
     plan_rendering(plan, job.device)
     costs = None
     if time_limit(settings, plan) is not None:
