@@ -1,7 +1,7 @@
 """What bounds a training step: a network's arithmetic, the fraction of this machine's matrix peak it reaches, and where the time goes.
 
 For each network a bare step on images in memory (forward, backward, clipping, AdamW) in several ways that take turns: by the library's
-convolutions and by matrix products (`networks/matrix_convolution.py`), in fp32 and in bf16, and with AdamW in parts (not fused). Rates are
+convolutions, by dense matrices on small maps and by matrix products (`networks/matrix_convolution.py`), in fp32 and in bf16, and with AdamW in parts (not fused). Rates are
 medians, and ratios medians of the ratios of one round. The nominal arithmetic is counted over the library's convolutions; set against
 the time and the speed of a large matrix product of the same type, measured beside it, it is the fraction of the peak. On a GPU only the
 library's kernels run. `--cpu-time` counts the process's own time, which other work on the machine disturbs less.
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import arguments, described, finish, parser, significant
 from isograft.networks.backbones import build_backbone
-from isograft.networks.matrix_convolution import use_matrix_products
+from isograft.networks.matrix_convolution import has_choice, use_kernels
 from isograft.train.engine import training_device
 from training_pass import wait
 
@@ -81,9 +81,10 @@ def ways(library: torch.nn.Module, images: torch.Tensor, precisions: list[str]) 
     """Kernels, precision, and the step by them."""
     for precision in precisions:
         yield "library", precision, stepper(copy.deepcopy(library), images, precision)
-        products = copy.deepcopy(library)
-        if images.device.type == "cpu" and use_matrix_products(products):
-            yield "products", precision, stepper(products, images, precision)
+        for kernels in ("dense", "products") if images.device.type == "cpu" and has_choice(library) else ():
+            network = copy.deepcopy(library)
+            use_kernels(network, kernels)
+            yield kernels, precision, stepper(network, images, precision)
     yield "library, AdamW in parts", precisions[0], stepper(copy.deepcopy(library), images, precisions[0], fused=False)
 
 

@@ -42,7 +42,7 @@ BOUNDS: dict[str, Any] = {
     "weight_decay": Annotated[float, Field(ge=0, allow_inf_nan=False)],
     "layer_decay": Share,
     "schedule": Literal["cosine", "constant"],
-    "convolutions": Literal["library", "products"],
+    "convolutions": Literal["library", "products", "dense"],
     "views_on": Literal["cpu", "device"],
     "optimizer": Literal["adamw", "sgd"],
     "resolution": Annotated[list[tuple[Annotated[int, Field(ge=8, le=2048)], Share]], Field(min_length=1), AfterValidator(_whole)],

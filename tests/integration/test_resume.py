@@ -83,7 +83,7 @@ def test_a_run_by_matrix_products_resumes_to_the_same_bytes_on_a_machine_that_wo
     _on(monkeypatch, "AVX2")
     run(images, out=tmp_path / "whole", **{**given, "threads": 4})
     _stop_at_step_five(verb, images, monkeypatch, out=tmp_path / "stopped", **{**given, "threads": 2})
-    _on(monkeypatch, "AVX512")
+    _on(monkeypatch, "DEFAULT")
     run(images, out=tmp_path / "stopped", resume=True, **{**given, "threads": 2})
     run(images, out=tmp_path / "library", **given)
     whole, stopped, library = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped", "library"))
@@ -95,7 +95,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_by_the_library(
     verb: str, options: dict[str, Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, given = getattr(isograft, verb), {**options, "cache_dir": tmp_path / "cache"}
-    _on(monkeypatch, "AVX512")
+    _on(monkeypatch, "DEFAULT")
     run(images, out=tmp_path / "whole", **given)
     _stop_at_step_five(verb, images, monkeypatch, out=tmp_path / "stopped", **given)
     record = tmp_path / "stopped" / "run.json"

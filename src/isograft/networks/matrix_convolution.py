@@ -1,7 +1,7 @@
 """Convolutions whose gradients are matrix products: for training on CPUs, where the library's own are slow.
 
-oneDNN computes the gradient of a filter over channels-last maps at half the speed of a matrix product, and over maps smaller than the
-filter at an eighth (AVX2, torch 2.15; `benchmarks/step.py` measures it). Three ways around it, which give the same numbers to rounding:
+On AVX2 oneDNN computes the gradient of a filter over channels-last maps at half the speed of a matrix product, and over maps smaller than
+the filter at an eighth (torch 2.15); on AVX-512 only the latter is slow (`benchmarks/step.py` measures it). Three ways around it, which give the same numbers to rounding:
 
 - *columns*: the patches under the filter are written as rows of a matrix, a few images at a time so that they stay in the cache, and the
   filter's gradient is the product of the output's gradient with it (im2col: Chellapilla et al., High Performance Convolutional Neural
@@ -17,8 +17,9 @@ export) the library's convolution runs, to the bit as in any other network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,64 +45,99 @@ class Geometry(NamedTuple):
     padding: int
 
 
-def matrix_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+def matrix_conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], *, small_only: bool = False
+) -> Tensor:
     """`F.conv2d` of a square convolution, trained by matrix products on a CPU: float (B, C, H, W) to (B, F, h, w).
 
     Without gradients, for one image without a batch, or where the axes differ, it is the library's. It can be differentiated once.
+
+    Args:
+        input: Float (B, C, H, W).
+        weight: Float (F, C, k, k).
+        bias: Float (F,).
+        stride: Of both axes.
+        padding: Of both axes.
+        small_only: Leave all but maps of at most half as many pixels as the filter has taps to the library.
     """
+    small = 2 * input.shape[-2] * input.shape[-1] <= weight.shape[2] ** 2
     trained = torch.is_grad_enabled() and weight.requires_grad and input.device.type == "cpu"
-    if not trained or input.dim() != 4 or len({*stride}) > 1 or len({*padding}) > 1:
+    if not trained or (small_only and not small) or input.dim() != 4 or len({*stride}) > 1 or len({*padding}) > 1:
         return F.conv2d(input, weight, bias, stride, padding)
     if torch.is_autocast_enabled("cpu") and input.dtype != torch.float64:  # which autocast leaves alone
         dtype = torch.get_autocast_dtype("cpu")
         input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     geometry = Geometry(weight.shape[2], stride[0], padding[0])
-    kind = _Dense if 2 * input.shape[2] * input.shape[3] <= geometry.kernel**2 else _Gradient
-    maps: Tensor = kind.apply(input, weight, geometry)
+    maps: Tensor = (_Dense if small else _Gradient).apply(input, weight, geometry)
     return maps if bias is None else maps + bias.view(1, -1, 1, 1)
 
 
+small_matrix_conv2d = partial(matrix_conv2d, small_only=True)
+
+
 class MatrixConv2d(nn.Conv2d):
-    """A convolution with the same weights and outputs as `nn.Conv2d`, trained by matrix products; made by `use_matrix_products`."""
+    """A convolution with the same weights and outputs as `nn.Conv2d`, trained by matrix products; made by `use_kernels`."""
+
+    convolve: ClassVar[Callable[..., Tensor]] = staticmethod(matrix_conv2d)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return matrix_conv2d(input, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]  # padding given as a word does not fit
+        return self.convolve(input, weight, bias, self.stride, self.padding)
+
+
+class SmallMatrixConv2d(MatrixConv2d):
+    """The same, by matrix products on small maps only."""
+
+    convolve = staticmethod(small_matrix_conv2d)
 
 
 class MatrixSameConv2d(SameConv2d):
-    """The same for the paper's convolution, which pads by itself."""
+    """The same as `MatrixConv2d` for the paper's convolution, which pads by itself."""
 
     convolve = staticmethod(matrix_conv2d)
 
 
-_KINDS: dict[type[nn.Conv2d], type[nn.Conv2d]] = {nn.Conv2d: MatrixConv2d, SameConv2d: MatrixSameConv2d}
+class SmallMatrixSameConv2d(SameConv2d):
+    """The same, by matrix products on small maps only."""
+
+    convolve = staticmethod(small_matrix_conv2d)
 
 
-def use_matrix_products(network: nn.Module, on: bool = True) -> int:
-    """Let the convolutions of a network be trained by matrix products, in place, or by the library again.
+Kernels = Literal["library", "products", "dense"]
+"""The library's own; matrix products for all gradients of filters; the dense matrix on small maps, and else the library."""
+
+_KINDS: dict[Kernels, tuple[type[nn.Conv2d], type[nn.Conv2d]]] = {
+    "library": (nn.Conv2d, SameConv2d),
+    "products": (MatrixConv2d, MatrixSameConv2d),
+    "dense": (SmallMatrixConv2d, SmallMatrixSameConv2d),
+}
+
+
+def use_kernels(network: nn.Module, kernels: Kernels) -> int:
+    """Let the convolutions of a network be trained by these kernels, in place.
 
     Args:
         network: Any; plain square convolutions of at least 16 channels, without groups or dilation, change.
-        on: Whether by matrix products.
+        kernels: Which.
 
     Returns:
         The number of convolutions concerned.
     """
-    kinds = _KINDS if on else {ours: theirs for theirs, ours in _KINDS.items()}
-    found = _of_kinds(network, kinds)
+    places = {kind: place for kinds in _KINDS.values() for place, kind in enumerate(kinds)}
+    found = _concerned(network)
     for module in found:
-        module.__class__ = kinds[type(module)]
+        module.__class__ = _KINDS[kernels][places[type(module)]]
     return len(found)
 
 
-def count_trainable(network: nn.Module) -> int:
-    """How many convolutions of a network the library trains that could be trained by matrix products."""
-    return len(_of_kinds(network, _KINDS))
+def has_choice(network: nn.Module) -> bool:
+    """Whether a network has convolutions that could be trained otherwise than by the library."""
+    return bool(_concerned(network))
 
 
-def _of_kinds(network: nn.Module, kinds: Mapping[type[nn.Conv2d], type[nn.Conv2d]]) -> list[nn.Conv2d]:
-    """The convolutions that would change."""
-    return [module for module in network.modules() if isinstance(module, nn.Conv2d) and type(module) in kinds and _fits(module)]
+def _concerned(network: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions whose kernels can be chosen."""
+    known = {kind for kinds in _KINDS.values() for kind in kinds}
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d) and type(module) in known and _fits(module)]
 
 
 def _fits(layer: nn.Conv2d) -> bool:

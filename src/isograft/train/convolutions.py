@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from isograft.networks.matrix_convolution import count_trainable, use_matrix_products
+from isograft.networks.matrix_convolution import Kernels, has_choice, use_kernels
 from isograft.plan import Plan
 
 
@@ -26,16 +26,21 @@ def decide_convolutions(plan: Plan, network: nn.Module, device: torch.device) ->
 
 def apply_convolutions(plan: Plan, network: nn.Module) -> None:
     """Let a network be trained as the plan says, in place; plans of earlier versions say nothing and mean the library."""
-    use_matrix_products(network, plan.get("convolutions", "library") == "products")
+    use_kernels(network, plan.get("convolutions", "library"))
 
 
-def _choose(plan: Plan, network: nn.Module, device: torch.device) -> tuple[str, str]:
-    """Return `"library"` or `"products"`, and why."""
+def _choose(plan: Plan, network: nn.Module, device: torch.device) -> tuple[Kernels, str]:
+    """Return the kernels, and why."""
     if device.type != "cpu":
         return "library", "the GPU's own kernels"
-    if not count_trainable(network):
+    if not has_choice(network):
         return "library", "the network has no convolution that could be trained otherwise"
     capability = torch.backends.cpu.get_cpu_capability()
     if capability == "AVX2" and plan["precision"] == "fp32":
         return "products", "gradients of filters as matrix products: the library is slow at them on AVX2"
-    return "library", f"matrix products gain on AVX2 in fp32, not reliably on {capability} in {plan['precision']}"
+    if capability == "AVX512":
+        return (
+            "dense",
+            "maps smaller than half a filter as one matrix of pixels by pixels, the rest by the library, which is fast on AVX512",
+        )
+    return "library", f"other kernels were not measured on {capability} in {plan['precision']}"

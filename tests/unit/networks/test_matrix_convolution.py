@@ -9,7 +9,7 @@ from torch import nn
 from isograft.networks import matrix_convolution
 from isograft.networks.alzubaidi import SameConv2d
 from isograft.networks.backbones import build_backbone
-from isograft.networks.matrix_convolution import MatrixConv2d, use_matrix_products
+from isograft.networks.matrix_convolution import Kernels, MatrixConv2d, SmallMatrixConv2d, use_kernels
 
 CHANNELS = 16
 
@@ -34,16 +34,29 @@ def test_products_give_the_output_and_gradients_of_the_library(
         return
     plain = nn.Conv2d(CHANNELS, 5, kernel, stride, padding, bias=bias).double().to(memory_format=torch.channels_last)
     ours = copy.deepcopy(plain)
-    assert use_matrix_products(ours) == 1
+    assert use_kernels(ours, "products") == 1
     maps = torch.randn(3, CHANNELS, *sides, dtype=torch.float64)
     for one, other in zip(gradients(plain, maps), gradients(ours, maps), strict=True):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 9])
+@pytest.mark.parametrize("layer", [nn.Conv2d(CHANNELS, 5, 3, padding=1), SameConv2d(CHANNELS, 5, 3, 2)])
+def test_the_dense_matrix_takes_small_maps_and_leaves_the_others_to_the_bits_of_the_library(layer: nn.Conv2d, side: int) -> None:
+    plain = copy.deepcopy(layer).double()
+    ours = copy.deepcopy(plain)
+    assert use_kernels(ours, "dense") == 1
+    maps = torch.randn(3, CHANNELS, side, side, dtype=torch.float64)
+    wanted, found = gradients(plain, maps), gradients(ours, maps)
+    for one, other in zip(wanted, found, strict=True):
+        torch.testing.assert_close(one, other)
+        assert side <= 2 or torch.equal(one, other)
+
+
 @pytest.mark.parametrize("side", [6, 30])
 def test_cutting_a_batch_into_parts_changes_no_gradient(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Conv2d(CHANNELS, 4, 3, padding=1).double()
-    use_matrix_products(layer)
+    use_kernels(layer, "products")
     maps = torch.randn(7, CHANNELS, side, side, dtype=torch.float64)
     whole = gradients(layer, maps)
     monkeypatch.setattr(matrix_convolution, "CACHE_BYTES", 1)
@@ -55,7 +68,7 @@ def test_cutting_a_batch_into_parts_changes_no_gradient(side: int, monkeypatch: 
 def test_autocast_computes_in_bf16_and_leaves_gradients_in_float32(side: int) -> None:
     plain = nn.Conv2d(CHANNELS, 8, 3, padding=1)
     ours = copy.deepcopy(plain)
-    use_matrix_products(ours)
+    use_kernels(ours, "products")
     maps = torch.randn(4, CHANNELS, side, side)
     with torch.autocast("cpu", torch.bfloat16):
         output = ours(maps)
@@ -69,7 +82,7 @@ def test_autocast_computes_in_bf16_and_leaves_gradients_in_float32(side: int) ->
 def test_without_gradients_a_network_answers_with_the_bits_of_the_library() -> None:
     network = build_backbone("test_resnet", {}, 32).eval()
     changed = copy.deepcopy(network)
-    assert use_matrix_products(changed) > 0
+    assert use_kernels(changed, "products") > 0
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(network(images), changed(images))
@@ -78,10 +91,12 @@ def test_without_gradients_a_network_answers_with_the_bits_of_the_library() -> N
 def test_names_of_weights_stay_and_the_library_can_be_had_back() -> None:
     network = build_backbone("test_resnet", {}, 32)
     names, kinds = list(network.state_dict()), [type(module) for module in network.modules()]
-    changed = use_matrix_products(network)
-    assert sum(type(module) is MatrixConv2d for module in network.modules()) == changed
-    assert list(network.state_dict()) == names
-    assert use_matrix_products(network, on=False) == changed
+    kernels: list[tuple[Kernels, type]] = [("products", MatrixConv2d), ("dense", SmallMatrixConv2d), ("products", MatrixConv2d)]
+    for name, kind in kernels:
+        changed = use_kernels(network, name)
+        assert sum(type(module) is kind for module in network.modules()) == changed > 0
+        assert list(network.state_dict()) == names
+    assert use_kernels(network, "library") == changed
     assert [type(module) for module in network.modules()] == kinds
 
 
@@ -98,7 +113,7 @@ def test_names_of_weights_stay_and_the_library_can_be_had_back() -> None:
     ],
 )
 def test_convolutions_of_another_kind_are_left_to_the_library(layer: nn.Conv2d) -> None:
-    assert use_matrix_products(layer) == 0
+    assert use_kernels(layer, "products") == 0
     assert type(layer) is nn.Conv2d
 
 
@@ -107,7 +122,7 @@ def test_convolutions_of_another_kind_are_left_to_the_library(layer: nn.Conv2d) 
 def test_the_convolution_of_the_paper_keeps_its_output_and_gradients(side: int, stride: int, kernel: int) -> None:
     plain = SameConv2d(CHANNELS, 4, kernel, stride).double()
     ours = copy.deepcopy(plain)
-    assert use_matrix_products(ours) == 1
+    assert use_kernels(ours, "products") == 1
     maps = torch.randn(2, CHANNELS, side, side, dtype=torch.float64)
     for one, other in zip(gradients(plain, maps), gradients(ours, maps), strict=True):
         torch.testing.assert_close(one, other)
@@ -116,13 +131,13 @@ def test_the_convolution_of_the_paper_keeps_its_output_and_gradients(side: int, 
 def test_the_network_of_the_paper_changes_in_all_but_its_first_convolution() -> None:
     network = build_backbone("alzubaidi_dcnn", {"width": 16}, 32)
     names = list(network.state_dict())
-    assert use_matrix_products(network) == sum(isinstance(module, SameConv2d) for module in network.modules()) - 1
+    assert use_kernels(network, "products") == sum(isinstance(module, SameConv2d) for module in network.modules()) - 1
     assert list(network.state_dict()) == names
 
 
 def test_a_step_repeated_gives_the_same_bits() -> None:
     network = build_backbone("test_resnet", {}, 32).to(memory_format=torch.channels_last).train()
-    use_matrix_products(network)
+    use_kernels(network, "products")
     images = torch.randn(8, 3, 32, 32)
     found = [gradients(copy.deepcopy(network), images) for _ in range(2)]
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
@@ -131,7 +146,7 @@ def test_a_step_repeated_gives_the_same_bits() -> None:
 @pytest.mark.parametrize("side", [2, 9])
 def test_a_second_derivative_is_refused_rather_than_wrong(side: int) -> None:
     layer = nn.Conv2d(CHANNELS, 4, 3, padding=1)
-    use_matrix_products(layer)
+    use_kernels(layer, "products")
     maps = torch.randn(2, CHANNELS, side, side, requires_grad=True)
     (first,) = torch.autograd.grad(layer(maps).square().sum(), maps, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -141,7 +156,7 @@ def test_a_second_derivative_is_refused_rather_than_wrong(side: int) -> None:
 @pytest.mark.parametrize("side", [2, 9])
 def test_a_backward_pass_within_autocast_keeps_the_precision_of_the_forward_pass(side: int) -> None:
     layer = nn.Conv2d(CHANNELS, 4, 3, padding=1)
-    use_matrix_products(layer)
+    use_kernels(layer, "products")
     maps = torch.randn(2, CHANNELS, side, side)
     outside = gradients(layer, maps)
     layer.zero_grad()
@@ -156,7 +171,7 @@ def test_a_backward_pass_within_autocast_keeps_the_precision_of_the_forward_pass
 
 def test_autocast_leaves_float64_alone_as_it_does_in_the_library() -> None:
     layer = nn.Conv2d(CHANNELS, 4, 3).double()
-    use_matrix_products(layer)
+    use_kernels(layer, "products")
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.randn(1, CHANNELS, 5, 5, dtype=torch.float64)).dtype == torch.float64
 
@@ -164,7 +179,7 @@ def test_autocast_leaves_float64_alone_as_it_does_in_the_library() -> None:
 def test_an_image_without_a_batch_is_convolved_by_the_library() -> None:
     plain = nn.Conv2d(CHANNELS, 4, 3, padding=1).double()
     ours = copy.deepcopy(plain)
-    use_matrix_products(ours)
+    use_kernels(ours, "products")
     maps = torch.randn(CHANNELS, 5, 6, dtype=torch.float64)
     for one, other in zip(gradients(plain, maps), gradients(ours, maps), strict=True):
         torch.testing.assert_close(one, other)
@@ -173,7 +188,7 @@ def test_an_image_without_a_batch_is_convolved_by_the_library() -> None:
 def test_the_convolution_of_the_paper_may_be_padded_differently_along_its_axes() -> None:
     plain = SameConv2d(CHANNELS, 4, 7, 4).double()
     ours = copy.deepcopy(plain)
-    assert use_matrix_products(ours) == 1
+    assert use_kernels(ours, "products") == 1
     maps = torch.randn(2, CHANNELS, 5, 7, dtype=torch.float64)  # three rows on either side, and two columns
     for one, other in zip(gradients(plain, maps), gradients(ours, maps), strict=True):
         torch.testing.assert_close(one, other)
@@ -183,7 +198,7 @@ def test_the_convolution_of_the_paper_may_be_padded_differently_along_its_axes()
 @pytest.mark.parametrize("side", [2, 9])
 def test_gradients_lie_in_memory_as_their_weights_do(layout: torch.memory_format, side: int) -> None:
     layer = nn.Conv2d(CHANNELS, 8, 3, padding=1).to(memory_format=layout)
-    use_matrix_products(layer)
+    use_kernels(layer, "products")
     gradients(layer, torch.randn(2, CHANNELS, side, side).contiguous(memory_format=layout))
     assert layer.weight.grad is not None and layer.weight.grad.is_contiguous(memory_format=layout)
 
@@ -194,7 +209,7 @@ def test_in_bf16_gradients_are_as_near_the_exact_ones_as_eight_bits_allow(side: 
     torch.manual_seed(seed)
     exact = nn.Conv2d(CHANNELS, 6, kernel, stride, kernel // 2).to(torch.bfloat16).double()  # weights and maps that bf16 holds
     ours = copy.deepcopy(exact).to(torch.bfloat16)
-    use_matrix_products(ours)
+    use_kernels(ours, "products")
     maps = torch.randn(5, CHANNELS, side, side).to(torch.bfloat16)
     wanted = _through(exact, maps.double())
     for one, other in zip(wanted, _through(ours, maps), strict=True):

@@ -253,7 +253,9 @@ def test_gradients_are_clipped_by_their_common_norm(tiny: Path, cache: Path, tmp
     assert max(clipped) == pytest.approx(CLIP, rel=1e-3)
 
 
-@pytest.mark.parametrize("edits", [{"views_on": "device"}, {"convolutions": "library"}, {"convolutions": "products"}], ids=str)
+@pytest.mark.parametrize(
+    "edits", [{"views_on": "device"}, {"convolutions": "library"}, {"convolutions": "dense"}, {"convolutions": "products"}], ids=str
+)
 def test_where_views_are_rendered_and_what_trains_convolutions_may_be_chosen_and_is_repeatable(
     edits: dict[str, str], tiny: Path, cache: Path, tmp_path: Path
 ) -> None:
