@@ -1,10 +1,11 @@
 """What bounds a training step: a network's arithmetic, the fraction of this machine's matrix peak it reaches, and where the time goes.
 
 For each network a bare step on images in memory (forward, backward, clipping, AdamW) in several ways that take turns: by the library's
-convolutions, by dense matrices on small maps and by matrix products (`networks/matrix_convolution.py`), in fp32 and in bf16, and with AdamW in parts (not fused). Rates are
-medians, and ratios medians of the ratios of one round. The nominal arithmetic is counted over the library's convolutions; set against
-the time and the speed of a large matrix product of the same type, measured beside it, it is the fraction of the peak. On a GPU only the
-library's kernels run. `--cpu-time` counts the process's own time, which other work on the machine disturbs less.
+convolutions, by dense matrices on small maps and by matrix products (`networks/matrix_convolution.py`), in fp32 and in bf16, and with
+AdamW in parts (not fused). Rates are medians, and ratios medians of the ratios of one round. The nominal arithmetic is counted over the
+library's convolutions; set against the time and the speed of a large matrix product of the same type, measured beside it, it is the
+fraction of the peak. On a GPU only the library's kernels run. `--cpu-time` counts the process's own time, which other work on the machine
+disturbs less.
 
     python benchmarks/step.py --json step.json
     OMP_NUM_THREADS=1 python benchmarks/step.py --networks resnet18 --cpu-time

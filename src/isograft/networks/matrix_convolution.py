@@ -1,15 +1,16 @@
 """Convolutions whose gradients are matrix products: for training on CPUs, where the library's own are slow.
 
 On AVX2 oneDNN computes the gradient of a filter over channels-last maps at half the speed of a matrix product, and over maps smaller than
-the filter at an eighth (torch 2.15); on AVX-512 only the latter is slow (`benchmarks/step.py` measures it). Three ways around it, which give the same numbers to rounding:
+the filter at an eighth (torch 2.15); on AVX-512 only the latter is slow (`benchmarks/step.py` measures it). Three ways around it, which
+give the same numbers to rounding:
 
 - *columns*: the patches under the filter are written as rows of a matrix, a few images at a time so that they stay in the cache, and the
   filter's gradient is the product of the output's gradient with it (im2col: Chellapilla et al., High Performance Convolutional Neural
   Networks for Document Processing, 2006);
 - *shifted*: on maps large against the filter, padded pixels and padded gradients lie in memory alike, so that the gradient of each tap is
   one product of the two, shifted against each other; nothing is written but the padding;
-- *dense*: on a map of no more than half as many pixels as the filter has taps (2 x 2 under 3 x 3), where most taps meet nothing but
-  padding, the convolution is a matrix from all input pixels to all output pixels, which takes less arithmetic than the filter.
+- *dense* (`dense_convolution.py`): on a map of no more than half as many pixels as the filter has taps (2 x 2 under 3 x 3), where most
+  taps meet nothing but padding, the convolution is a matrix from all input pixels to all output pixels, which takes less arithmetic.
 
 Only the arithmetic of the training step changes. Names, shapes and layout of the weights stay; without gradients (evaluation,
 export) the library's convolution runs, to the bit as in any other network.
@@ -17,32 +18,22 @@ export) the library's convolution runs, to the bit as in any other network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from isograft.networks.alzubaidi import SameConv2d
-
-T = TypeVar("T")
+from isograft.networks.dense_convolution import DenseConvolution, Geometry, once, wide
 
 CACHE_BYTES = 2**21
 """Of columns or padded maps at a time, for each thread: what stays in a core's share of the cache."""
 WASTE_OF_SMALL, WASTE_OF_LARGE = 1.25, 1.5
 """How much larger a padded map may be than the map for filters of up to 3 x 3, and for larger ones, to be shifted and not written out."""
 FEWEST_CHANNELS = 16  # of an image's three channels, the columns would cost more than the product
-
-
-class Geometry(NamedTuple):
-    """Kernel, stride and padding of a convolution, each for both axes."""
-
-    kernel: int
-    stride: int
-    padding: int
 
 
 def matrix_conv2d(
@@ -68,7 +59,7 @@ def matrix_conv2d(
         dtype = torch.get_autocast_dtype("cpu")
         input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     geometry = Geometry(weight.shape[2], stride[0], padding[0])
-    maps: Tensor = (_Dense if small else _Gradient).apply(input, weight, geometry)
+    maps: Tensor = (DenseConvolution if small else _Gradient).apply(input, weight, geometry)
     return maps if bias is None else maps + bias.view(1, -1, 1, 1)
 
 
@@ -147,12 +138,6 @@ def _fits(layer: nn.Conv2d) -> bool:
     return square and plain and len(set(layer.padding)) == 1 and layer.in_channels >= FEWEST_CHANNELS
 
 
-def _once(backward: Callable[..., T]) -> Callable[..., T]:
-    """A backward pass as the library's: in the type it is given wherever it is called; and a second derivative is refused, not wrong."""
-    guarded: Callable[..., T] = once_differentiable(torch.autocast("cpu", enabled=False)(backward))
-    return guarded
-
-
 class _Gradient(torch.autograd.Function):
     """The library's convolution, with the gradient of the filter from columns or shifted maps."""
 
@@ -163,7 +148,7 @@ class _Gradient(torch.autograd.Function):
         return F.conv2d(maps, weight, None, geometry.stride, geometry.padding)
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         maps, weight = ctx.saved_tensors
         _, stride, padding = ctx.geometry
@@ -191,7 +176,7 @@ def _column_products(pixels: Tensor, sums: Tensor, geometry: Geometry) -> Tensor
     kernel, stride, padding = geometry
     images, height, width, filters = sums.shape
     taps = kernel * kernel * pixels.shape[3]
-    result = torch.zeros(filters, taps, dtype=_wide(pixels))
+    result = torch.zeros(filters, taps, dtype=wide(pixels))
     at_once = _at_once(height * width * taps, pixels)
     if kernel == stride == 1:
         at_once = images  # the maps are the columns
@@ -212,7 +197,7 @@ def _shifted_products(pixels: Tensor, sums: Tensor, geometry: Geometry) -> Tenso
     channels, reach = pixels.shape[3], (kernel - 1) // stride
     rows, columns = height + reach, width + reach
     after = [columns * stride - padding - pixels.shape[2], rows * stride - padding - pixels.shape[1]]
-    result = torch.zeros(kernel, kernel, filters, channels, dtype=_wide(pixels))
+    result = torch.zeros(kernel, kernel, filters, channels, dtype=wide(pixels))
     at_once = _at_once(rows * columns * (filters + channels), pixels)
     for begin in range(0, images, at_once):
         part = slice(begin, begin + at_once)
@@ -226,11 +211,6 @@ def _shifted_products(pixels: Tensor, sums: Tensor, geometry: Geometry) -> Tenso
                     offset = row // stride * columns + column // stride
                     _add_product(result[row, column], weights[: len(weights) - offset], flat[offset:])
     return result.permute(2, 0, 1, 3)
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    """The type sums are kept in: half-precision parts are summed in float32."""
-    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _at_once(numbers: int, pixels: Tensor) -> int:
@@ -253,52 +233,3 @@ def _columns(pixels: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     height, width = (rows - kernel) // stride + 1, (columns - kernel) // stride + 1
     image, row, column, _ = pixels.stride()
     return pixels.as_strided((images, height, width, kernel, kernel, channels), (image, stride * row, stride * column, row, column, 1))
-
-
-class _Dense(torch.autograd.Function):
-    """A convolution of small maps as one matrix from all input pixels to all output pixels."""
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-        images, channels, height, width = maps.shape
-        kernel, stride, padding = geometry
-        shape = tuple((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-        filters = len(weight)
-        meetings = list(_meetings((height, width), shape, geometry))
-        parts = (shape[0] * shape[1], filters, height * width, channels)
-        matrix = weight.new_zeros(parts) if len(meetings) < parts[0] * parts[2] else weight.new_empty(parts)
-        for target, source, row, column in meetings:
-            matrix[target, :, source] = weight[:, :, row, column]
-        pixels = maps.permute(0, 2, 3, 1).reshape(images, -1)
-        ctx.save_for_backward(pixels, matrix)
-        ctx.geometry, ctx.shapes = geometry, ((height, width), shape)
-        flat = pixels @ matrix.view(parts[0] * filters, -1).T
-        return flat.view(images, *shape, filters).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @_once
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        pixels, matrix = ctx.saved_tensors
-        (height, width), shape = ctx.shapes
-        filters, channels, kernel = matrix.shape[1], matrix.shape[3], ctx.geometry[0]
-        flat = gradients[0].permute(0, 2, 3, 1).reshape(len(pixels), -1)
-        to_maps = None
-        if ctx.needs_input_grad[0]:
-            to_maps = (flat @ matrix.view(flat.shape[1], -1)).view(-1, height, width, channels).permute(0, 3, 1, 2)
-        whole = (flat.T @ pixels).view_as(matrix)
-        to_filter = matrix.new_zeros(filters, kernel, kernel, channels, dtype=_wide(matrix))
-        for target, source, row, column in _meetings((height, width), shape, ctx.geometry):
-            to_filter[:, row, column] += whole[target, :, source]
-        return to_maps, to_filter.permute(0, 3, 1, 2).to(matrix.dtype), None
-
-
-def _meetings(maps: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry) -> Iterator[tuple[int, int, int, int]]:
-    """Output pixel, input pixel, row and column of the filter wherever a tap meets a pixel."""
-    kernel, stride, padding = geometry
-    for target in range(shape[0] * shape[1]):
-        y, x = divmod(target, shape[1])
-        for tap in range(kernel * kernel):
-            row, column = divmod(tap, kernel)
-            top, left = y * stride + row - padding, x * stride + column - padding
-            if 0 <= top < maps[0] and 0 <= left < maps[1]:
-                yield target, top * maps[1] + left, row, column

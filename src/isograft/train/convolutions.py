@@ -41,6 +41,6 @@ def _choose(plan: Plan, network: nn.Module, device: torch.device) -> tuple[Kerne
     if capability == "AVX512":
         return (
             "dense",
-            "maps smaller than half a filter as one matrix of pixels by pixels, the rest by the library, which is fast on AVX512",
+            "maps much smaller than the filter as one matrix; the library is fast at all others on AVX512",
         )
     return "library", f"other kernels were not measured on {capability} in {plan['precision']}"
