@@ -9,7 +9,7 @@ ceil(input / stride) rows and columns, so concatenated maps agree for any input 
 
 The weight initialisation (He) is this project's choice. On CPUs the parallel convolutions run fastest one by one on
 channels-last maps: one 7x7 convolution with zero-padded kernels costs 2.3 times the arithmetic, and all four run near the speed of a
-matrix product already. What was slow is the gradient of their filters (`matrix_convolution.py`).
+matrix product already. What is slow on AVX2 is the gradient of their filters (`matrix_convolution.py`).
 """
 
 from __future__ import annotations

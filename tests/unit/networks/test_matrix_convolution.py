@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from isograft.networks import matrix_convolution
 from isograft.networks.alzubaidi import SameConv2d
@@ -214,6 +215,20 @@ def test_in_bf16_gradients_are_as_near_the_exact_ones_as_eight_bits_allow(side: 
     wanted = _through(exact, maps.double())
     for one, other in zip(wanted, _through(ours, maps), strict=True):
         assert float((one - other.double()).norm()) <= 0.02 * float(one.norm())
+
+
+@pytest.mark.parametrize("kernels", ["products", "dense"])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("side", [2, 9])
+def test_a_pass_that_is_computed_once_more_on_the_way_back_gives_the_same_bits(kernels: Kernels, autocast: bool, side: int) -> None:
+    layer = nn.Conv2d(CHANNELS, 8, 3, padding=1)
+    use_kernels(layer, kernels)
+    maps, found = torch.randn(4, CHANNELS, side, side, requires_grad=True), []
+    for again in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = checkpoint(layer, maps, use_reentrant=False) if again else layer(maps)
+        found.append(torch.autograd.grad(output.float().square().sum(), [maps, *layer.parameters()]))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def _through(layer: nn.Module, maps: torch.Tensor) -> list[torch.Tensor]:
