@@ -10,7 +10,8 @@ give the same numbers to rounding:
 - *shifted*: on maps large against the filter, padded pixels and padded gradients lie in memory alike, so that the gradient of each tap is
   one product of the two, shifted against each other; nothing is written but the padding;
 - *dense* (`dense_convolution.py`): on a map of no more than half as many pixels as the filter has taps (2 x 2 under 3 x 3), where most
-  taps meet nothing but padding, the convolution is a matrix from all input pixels to all output pixels, which takes less arithmetic.
+  taps meet nothing but padding, the convolution of many images is a matrix from all input pixels to all output pixels, which takes less
+  arithmetic.
 
 Only the arithmetic of the training step changes. Names, shapes and layout of the weights stay; without gradients (evaluation,
 export) the library's convolution runs, to the bit as in any other network.
@@ -33,6 +34,7 @@ CACHE_BYTES = 2**21
 """Of columns or padded maps at a time, for each thread: what stays in a core's share of the cache."""
 WASTE_OF_SMALL, WASTE_OF_LARGE = 1.25, 1.5
 """How much larger a padded map may be than the map for filters of up to 3 x 3, and for larger ones, to be shifted and not written out."""
+FEWEST_IMAGES = 32  # in a batch for which the dense matrix, larger than the filter, is worth making
 FEWEST_CHANNELS = 16  # of an image's three channels, the columns would cost more than the product
 
 
@@ -49,9 +51,9 @@ def matrix_conv2d(
         bias: Float (F,).
         stride: Of both axes.
         padding: Of both axes.
-        small_only: Leave all but maps of at most half as many pixels as the filter has taps to the library.
+        small_only: Leave all but many maps of at most half as many pixels as the filter has taps to the library.
     """
-    small = 2 * input.shape[-2] * input.shape[-1] <= weight.shape[2] ** 2
+    small = len(input) >= FEWEST_IMAGES and 2 * input.shape[-2] * input.shape[-1] <= weight.shape[2] ** 2
     trained = torch.is_grad_enabled() and weight.requires_grad and input.device.type == "cpu"
     if not trained or (small_only and not small) or input.dim() != 4 or len({*stride}) > 1 or len({*padding}) > 1:
         return F.conv2d(input, weight, bias, stride, padding)

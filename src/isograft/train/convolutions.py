@@ -41,6 +41,6 @@ def _choose(plan: Plan, network: nn.Module, device: torch.device) -> tuple[Kerne
     if capability == "AVX512":
         return (
             "dense",
-            "maps much smaller than the filter as one matrix; the library is fast at all others on AVX512",
+            "many maps much smaller than the filter as one matrix; the library is fast at all else on AVX512",
         )
     return "library", f"other kernels were not measured on {capability} in {plan['precision']}"

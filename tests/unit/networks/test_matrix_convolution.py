@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,6 +16,13 @@ from isograft.networks.matrix_convolution import Kernels, MatrixConv2d, SmallMat
 CHANNELS = 16
 
 
+@pytest.fixture(autouse=True, scope="module")
+def two_images_are_many() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matrix_convolution, "FEWEST_IMAGES", 2)
+        yield
+
+
 def gradients(layer: nn.Module, maps: torch.Tensor) -> list[torch.Tensor]:
     """Output, then gradients of the input and of every parameter, of an uneven loss."""
     layer.zero_grad()
@@ -26,32 +34,37 @@ def gradients(layer: nn.Module, maps: torch.Tensor) -> list[torch.Tensor]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.tuples(st.integers(1, 25), st.integers(1, 25)), st.sampled_from([1, 2, 3, 5, 7]), st.integers(1, 3), st.integers(0, 3), st.booleans()
+    st.tuples(st.integers(1, 25), st.integers(1, 25)),
+    st.sampled_from([1, 2, 3, 5, 7]),
+    st.integers(1, 3),
+    st.integers(0, 3),
+    st.booleans(),
+    st.sampled_from([1, 3]),
 )
 def test_products_give_the_output_and_gradients_of_the_library(
-    sides: tuple[int, int], kernel: int, stride: int, padding: int, bias: bool
+    sides: tuple[int, int], kernel: int, stride: int, padding: int, bias: bool, images: int
 ) -> None:
     if min(sides) + 2 * padding < kernel:
         return
     plain = nn.Conv2d(CHANNELS, 5, kernel, stride, padding, bias=bias).double().to(memory_format=torch.channels_last)
     ours = copy.deepcopy(plain)
     assert use_kernels(ours, "products") == 1
-    maps = torch.randn(3, CHANNELS, *sides, dtype=torch.float64)
+    maps = torch.randn(images, CHANNELS, *sides, dtype=torch.float64)
     for one, other in zip(gradients(plain, maps), gradients(ours, maps), strict=True):
         torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 9])
 @pytest.mark.parametrize("layer", [nn.Conv2d(CHANNELS, 5, 3, padding=1), SameConv2d(CHANNELS, 5, 3, 2)])
-def test_the_dense_matrix_takes_small_maps_and_leaves_the_others_to_the_bits_of_the_library(layer: nn.Conv2d, side: int) -> None:
+def test_the_dense_matrix_takes_many_small_maps_and_leaves_the_others_to_the_bits_of_the_library(layer: nn.Conv2d, side: int) -> None:
     plain = copy.deepcopy(layer).double()
     ours = copy.deepcopy(plain)
     assert use_kernels(ours, "dense") == 1
-    maps = torch.randn(3, CHANNELS, side, side, dtype=torch.float64)
-    wanted, found = gradients(plain, maps), gradients(ours, maps)
-    for one, other in zip(wanted, found, strict=True):
-        torch.testing.assert_close(one, other)
-        assert side <= 2 or torch.equal(one, other)
+    for images in (1, 3):
+        maps = torch.randn(images, CHANNELS, side, side, dtype=torch.float64)
+        for one, other in zip(gradients(plain, maps), gradients(ours, maps), strict=True):
+            torch.testing.assert_close(one, other)
+            assert (side <= 2 and images == 3) or torch.equal(one, other)
 
 
 @pytest.mark.parametrize("side", [6, 30])
