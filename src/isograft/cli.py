@@ -12,7 +12,7 @@ from contextlib import nullcontext
 
 from isograft import console
 from isograft._version import __version__
-from isograft.errors import IsograftError, interruption_code
+from isograft.errors import IsograftError, ToldElsewhere, interruption_code
 from isograft.spelling import near_or_all
 from isograft.termination import ending_in_order
 from isograft.urls import without_secrets
@@ -54,6 +54,8 @@ def run(tokens: list[str]) -> int:
         kind, known = ("option", ["--help", "--version"]) if first.startswith("-") else ("command", list(VERBS))
         raise IsograftError(f"there is no {kind} {first!r}{near_or_all(first, known)} (see isograft --help)")
 
+    if "WORLD_SIZE" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is loaded; every process would warn of its own
     from isograft.commands import dispatch
 
     dispatch(tokens, first if first in VERBS else None)
@@ -62,6 +64,8 @@ def run(tokens: list[str]) -> int:
 
 def report(error: BaseException) -> int:
     """Say on stderr what went wrong, in one sentence, and return the exit code."""
+    if isinstance(error, ToldElsewhere):
+        return error.exit_code
     if isinstance(error, IsograftError):
         text, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ REDRAW_SECONDS = 0.1
 
 _active: list[Progress] = []
 _lock = threading.RLock()
+_silenced = 0
 
 
 def say(text: str) -> None:
@@ -29,6 +32,17 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning for the user on stderr; it starts with `warning:`."""
     _emit(f"warning: {text}", "yellow")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Say nothing and show no progress: of several processes that do one thing, one speaks."""
+    global _silenced
+    _silenced += 1
+    try:
+        yield
+    finally:
+        _silenced -= 1
 
 
 def result(text: str) -> None:
@@ -72,7 +86,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._began = self._shown = time.monotonic()
         with _lock:
-            if sys.stderr.isatty() and not _active:
+            if sys.stderr.isatty() and not _active and not _silenced:
                 self._bar = _rich_bar()
                 self._task = self._bar.add_task(self.what, total=self.total, note="")
                 self._bar.start()
@@ -86,7 +100,7 @@ class Progress:
                 self._bar.stop()
                 self._bar = None
                 _active.remove(self)
-            else:
+            elif not _silenced:
                 print(self.line(finished=kind is None), file=sys.stderr, flush=True)
 
     def advance(self, n: float = 1, **fields: Any) -> None:
@@ -100,7 +114,7 @@ class Progress:
             self._shown = now
             if self._bar is not None:
                 self._bar.update(self._task, completed=self.done, total=self.total, note=self._note())
-            else:
+            elif not _silenced:
                 print(self.line(), file=sys.stderr, flush=True)
 
     @property
@@ -127,6 +141,8 @@ class Progress:
 
 def _emit(text: str, style: str) -> None:
     text = without_secrets(text)
+    if _silenced:
+        return
     with _lock:
         if not sys.stderr.isatty():
             print(text, file=sys.stderr, flush=True)

@@ -49,6 +49,18 @@ class AuditFailed(IsograftError):  # noqa: N818  (it says what happened)
     exit_code = 3
 
 
+class Diverged(IsograftError):  # noqa: N818  (it says what happened)
+    """The loss or the weights of a training are no numbers any more."""
+
+
+class ToldElsewhere(IsograftError):  # noqa: N818  (it says who speaks)
+    """What another process of the same training says to the user: this one ends without a word, with the same exit code."""
+
+    def __init__(self, told: str, exit_code: int) -> None:
+        super().__init__(told)
+        self.exit_code = exit_code
+
+
 class RunInterrupted(IsograftError):  # noqa: N818  (an interruption is no error of the user's)
     """Stopped after the state was saved; `--resume` continues (exit code 130 after Ctrl-C, 143 after SIGTERM)."""
 

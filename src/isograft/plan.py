@@ -164,6 +164,12 @@ class Plan:
         self._decisions[name] = Decision(name=name, value=value, reason=reason)
         return value
 
+    def adopt(self, dumped: Iterable[dict[str, Any]]) -> None:
+        """Take over decisions from `dump`: those of the process that decides for several."""
+        for entry in dumped:
+            decision = Decision.model_validate(entry)
+            self._decisions[decision.name] = decision
+
     def refuse_unknown(self) -> None:
         """Refuse edits of what this run does not decide; called once everything is decided.
 
@@ -192,9 +198,9 @@ class Plan:
         return [decision.model_dump() for decision in self]
 
     @classmethod
-    def load(cls, dumped: Iterable[dict[str, Any]]) -> Plan:
-        """Rebuild a plan from `dump`; what it holds stands."""
-        return cls((Decision.model_validate(entry) for entry in dumped), kept=True)
+    def load(cls, dumped: Iterable[dict[str, Any]], edits: Edits | None = None) -> Plan:
+        """Rebuild a plan from `dump`; what it holds stands, and `edits` tell only what of it people wanted."""
+        return cls((Decision.model_validate(entry) for entry in dumped), edits, kept=True)
 
     def tell(self) -> None:
         """Show the plan to the user, a line each."""

@@ -90,11 +90,13 @@ class RunFolder:
         path: The folder.
         resumed: Whether an interrupted run is being continued.
         record: What `run.json` holds: settings, environment, inputs and plan.
+        leads: Whether this process writes: of several that train together, the first alone.
     """
 
     path: Path
     resumed: bool
     record: dict[str, Any] = field(default_factory=dict)
+    leads: bool = True
 
     @property
     def checkpoint(self) -> Path:
@@ -104,7 +106,8 @@ class RunFolder:
     def remember(self, **entries: Any) -> None:
         """Add entries to `run.json`, atomically; names keep their order, since a model card tells them in it."""
         self.record.update(entries)
-        write_atomic(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+        if self.leads:
+            write_atomic(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
     def check_inputs(self, **fingerprints: str) -> None:
         """Remember what a new run reads; on resume, require the same.
@@ -124,7 +127,7 @@ class RunFolder:
 
     def finish(self) -> None:
         """Remove what only the running training needed."""
-        for name in ("checkpoints", MEMBERS_FOLDER):
+        for name in ("checkpoints", MEMBERS_FOLDER) if self.leads else ():
             shutil.rmtree(self.path / name, ignore_errors=True)
 
 

@@ -129,6 +129,19 @@ def test_a_run_whose_images_changed_cannot_be_resumed(images: Path, tmp_path: Pa
         isograft.pretrain(pool, out=tmp_path / "run", resume=True, **given)
 
 
+def test_a_run_whose_plan_file_sets_its_steps_resumes(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"total_steps": 6}')
+    given = {**PRETRAIN, "epochs": "auto", "plan": plan, "cache_dir": tmp_path / "cache"}
+    isograft.pretrain(images, out=tmp_path / "whole", **given)
+    monkeypatch.setattr(PretrainModule, "training_step", _press_ctrl_c(PretrainModule.training_step, at_step=2))
+    with pytest.raises(RunInterrupted, match="stopped at step 3 of 6"):
+        isograft.pretrain(images, out=tmp_path / "stopped", **given)
+    monkeypatch.undo()
+    isograft.pretrain(images, out=tmp_path / "stopped", resume=True, **given)
+    assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
 class Payload:
     """Makes a folder when it is unpickled."""
 

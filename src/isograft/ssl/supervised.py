@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isograft.errors import IsograftError
+from isograft.ssl.gather import mean_over_ranks, world_size
 from isograft.ssl.method import Method, MethodOutput, embed_views, keep, require_views
 from isograft.ssl.precision import in_float32
 
@@ -22,7 +23,7 @@ UNLABELED = -1
 
 @in_float32
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross entropy over the labeled images of a batch, 0 where there is none.
+    """Mean cross entropy over the labeled images of a batch, of all ranks; 0 where there is none.
 
     Args:
         logits: (B, K) float.
@@ -33,7 +34,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
         Scalar >= 0.
     """
     total = F.cross_entropy(logits, labels, ignore_index=UNLABELED, label_smoothing=smoothing, reduction="sum")
-    return total / (labels != UNLABELED).sum().clamp(min=1)
+    counted = mean_over_ranks((labels != UNLABELED).sum().to(total.dtype))
+    return total / counted.clamp(min=1 / world_size())
 
 
 class Supervised(Method):

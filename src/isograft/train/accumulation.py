@@ -12,6 +12,7 @@ from isograft.data.loader import Batch
 from isograft.errors import IsograftError
 from isograft.ssl.gather import rank, world_size
 from isograft.train.course import MICRO_BATCH
+from isograft.train.memory_notes import leave_note
 from isograft.train.micro_batches import halved, largest_pass, least_part, out_of_memory, release_memory
 
 
@@ -43,7 +44,8 @@ class Accumulation:
         """Compute loss and gradients, in smaller parts where memory asks for them.
 
         Raises:
-            IsograftError: The smallest part does not fit; or several processes train together, whose parts would have to be alike.
+            IsograftError: The smallest part does not fit; or several processes train together, who all go on in parts when they are
+                started again.
         """
         while True:
             try:
@@ -56,15 +58,17 @@ class Accumulation:
     def _halve(self) -> None:
         module: Any = self.module
         step = module.global_step
-        if world_size() > 1:
-            raise IsograftError(
-                f"process {rank()} has not enough memory at step {step}; use a smaller --batch-size, or more processes, with a new --out"
-            )
         least = least_part(module)
         micro = halved(module.course.micro_batch(step), self._largest, least)
         if micro is None:
             few = "one image" if least == 1 else f"{least} images"
             raise IsograftError(f"there is not enough memory for {few} at step {step}; choose a smaller --image-size or --backbone")
+        if world_size() > 1:  # the others wait for this one in the middle of the step, so it cannot be repeated
+            leave_note(module.course, step, micro)
+            raise IsograftError(
+                f"memory was full in process {rank()} at step {step}: with --resume the network sees {micro} of its {self._largest} "
+                "pictures at a time from there on"
+            )
         module.zero_grad()
         _copy(self._before, self._buffers)
         release_memory()

@@ -13,6 +13,7 @@ from isograft import console
 from isograft.errors import IsograftError
 from isograft.leftovers import neighbour
 from isograft.run import RunFolder, sync, write_atomic
+from isograft.train import ranks
 from isograft.train.pace import Pace
 from isograft.train.recovery import keep_sound, require_numbers
 
@@ -24,7 +25,7 @@ class History(pl.Callback):
     """
 
     def __init__(self, run: RunFolder) -> None:
-        self.path = run.path / "history.csv"
+        self.path, self.leads = run.path / "history.csv", run.leads
         self.rows: list[dict[str, Any]] = []
 
     def add(self, step: int, epoch: float, phase: str, **figures: float) -> None:
@@ -33,6 +34,8 @@ class History(pl.Callback):
 
     def write(self) -> None:
         """Write history.csv whole."""
+        if not self.leads:
+            return
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=columns, restval="", lineterminator="\n")
@@ -54,7 +57,7 @@ class StepEnd(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Finish the step."""
-        pl_module.finish_step({name: float(value) for name, value in outputs.items()})
+        pl_module.finish_step(ranks.mean_of({name: float(value) for name, value in outputs.items()}))
 
 
 class Checkpoint(pl.Callback):
@@ -83,23 +86,31 @@ class Checkpoint(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the interval from here; a run that was killed right after it had saved a state has not kept it yet."""
         self.saved_at = time.monotonic()
-        if self.is_due(trainer.global_step) and self.run.checkpoint.exists():
-            self.keep()
+        if self.is_due(trainer.global_step):
+            ranks.on_first(lambda: self.keep() if self.run.checkpoint.exists() else None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time."""
         due = self.is_due(trainer.global_step)
-        if due or self.stop_requested or self.save_requested or time.monotonic() - self.saved_at > self.seconds:
+        asked = self.save_requested or time.monotonic() - self.saved_at > self.seconds
+        wanted = ranks.largest_of(self.stopped_by if self.stop_requested else int(asked))  # a signal's number, or 1 to save
+        if wanted > 1:
+            self.request_stop(wanted)
+        if due or wanted:
             self.save_requested = False
-            self.save(trainer)
-        if due:
-            self.keep()
+            ranks.on_first(lambda: self._save(trainer, due))
+            self.saved_at = time.monotonic()
         if self.stop_requested:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """No run ends with weights that are not numbers."""
-        require_numbers(trainer.lightning_module, trainer.global_step)
+        ranks.on_first(lambda: require_numbers(trainer.lightning_module, trainer.global_step))
+
+    def _save(self, trainer: pl.Trainer, due: bool) -> None:
+        self.save(trainer)
+        if due:
+            self.keep()
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt atomically, and history.csv beside it; weights that are not numbers never replace a good state."""
@@ -108,7 +119,8 @@ class Checkpoint(pl.Callback):
         temporary = neighbour(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            trainer.save_checkpoint(temporary)
+            state = trainer._checkpoint_connector.dump_checkpoint()  # trainer.save_checkpoint would wait for other processes
+            trainer.strategy.save_checkpoint(state, temporary)
             sync(temporary)
             temporary.replace(target)
         except (OSError, RuntimeError) as error:

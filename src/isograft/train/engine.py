@@ -12,23 +12,25 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from isograft.errors import IsograftError, RunInterrupted, Terminated
+from isograft.errors import Diverged, IsograftError, RunInterrupted, Terminated
 from isograft.networks.files import read_torch
+from isograft.networks.sync_norm import synchronised
 from isograft.run import RunFolder
+from isograft.train import ranks
 from isograft.train.ahead import AheadOnDevice
 from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
+from isograft.train.memory_notes import take_note
 from isograft.train.pace import Pace
-from isograft.train.recovery import Diverged, Recovery
+from isograft.train.recovery import Recovery
 from isograft.train.signals import Signals, signals_restored
 from isograft.train.stream import BatchStream
 
 
 def training_device() -> torch.device:
-    """The device training runs on: the first GPU, otherwise the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The device training runs on: the GPU of this process, the first when it is alone, otherwise the CPU."""
+    return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def run_training(
@@ -72,12 +74,14 @@ def run_training(
     """
     checkpoint = Checkpoint(run, history, save_every)
     kept = [Signals(checkpoint), StepEnd(), history, *callbacks]
+    take_note(module.course)
     recovery = Recovery(run, module, kept, module.course)
     resumed = run.resumed
-    with _quiet_lightning(), signals_restored():
+    with _quiet_lightning(), signals_restored(), synchronised(module, training_device()):
         while True:
             trainer = _trainer([*kept, ProgressBar(pace, batch_size, what), checkpoint], precision, clip, run.path)
-            problem = _fit(trainer, module, stream_of, run.checkpoint if resumed and run.checkpoint.exists() else None)
+            exists = ranks.on_first(run.checkpoint.exists)
+            problem = _fit(trainer, module, stream_of, run.checkpoint if resumed and exists else None)
             if problem is None:
                 break
             recovery.back(problem)
@@ -112,7 +116,7 @@ def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | Non
     on_gpu = training_device().type == "cuda"
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
+        **ranks.lightning_options(),
         deterministic="warn" if on_gpu else None,  # same bytes again; an operation that cannot is named in a warning
         benchmark=False,  # a measured choice of kernels may differ from run to run
         precision="bf16-mixed" if precision == "bf16" else "32-true",
@@ -126,7 +130,7 @@ def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | Non
         gradient_clip_val=clip,
         callbacks=list(callbacks),
         default_root_dir=folder,
-        plugins=[StraightToDisk(), LightningEnvironment()],
+        plugins=[StraightToDisk(), *ranks.lightning_plugins()],
     )
 
 
@@ -162,7 +166,8 @@ def _quiet_lightning() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"pytorch_lightning.*")
-        warnings.filterwarnings("ignore", message=r".*(num_workers|resuming from a checkpoint|does not have many workers).*")
+        told = "num_workers|resuming from a checkpoint|does not have many workers|find_unused_parameters"
+        warnings.filterwarnings("ignore", message=rf".*({told}).*")
         try:
             yield
         finally:

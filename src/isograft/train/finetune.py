@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import nn
 
 from isograft import console
 from isograft.assess.operating import wanted_points
-from isograft.data.duplicates import bound_groups
 from isograft.data.fingerprint import fingerprint
 from isograft.data.policy import ViewPolicy
 from isograft.data.symmetries import harmless
 from isograft.errors import IsograftError
 from isograft.lineage import leaks
 from isograft.model import Model
+from isograft.networks.heads import Classifier
 from isograft.plan import Plan
-from isograft.run import RunFolder, run_folder
+from isograft.run import RunFolder
 from isograft.settings import FinetuneSettings
 from isograft.train.convolutions import decide_convolutions
 from isograft.train.course import adopt_changes
@@ -26,13 +26,14 @@ from isograft.train.finetune_plan import plan_finetuning
 from isograft.train.fitting import Job
 from isograft.train.folds import join_histories, member_rows, train_member
 from isograft.train.monitoring import embed
-from isograft.train.partition import Partition, Rows, partition
+from isograft.train.partition import Partition, partition
 from isograft.train.precision import decide_precision
 from isograft.train.prepare import Opening, open_training
-from isograft.train.probe import Probe, fit_probe
+from isograft.train.probe import fit_probe
+from isograft.train.ranks import on_first
 from isograft.train.record import save_classifier
+from isograft.train.shared_run import training_run
 from isograft.train.start import Start
-from isograft.train.threads import computing_as_begun
 from isograft.train.validation import open_validation
 from isograft.train.views import plan_rendering, plan_views, planned_policy
 
@@ -47,14 +48,15 @@ def finetune(settings: FinetuneSettings) -> Model:
         IsograftError: Bad input, an existing folder, one class only, too few labels.
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
-    with run_folder(settings.out, settings.fixed, settings.resume) as run, computing_as_begun(run):
-        if settings.resume and (settings.out / "model.json").exists():
+    with training_run(settings) as run:
+        if run.resumed and (settings.out / "model.json").exists():
             run.finish()  # killed at the very end, a run has not come to that
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
         opening = open_training(run, settings)
         job = _prepare(opening)
         adopt_changes(opening.plan, len(job.members))
+        opening.plan.adopt(on_first(opening.plan.dump))
         opening.plan.refuse_unknown()
         run.remember(plan=opening.plan.dump())
         console.say("plan:")
@@ -83,17 +85,15 @@ def _prepare(opening: Opening[FinetuneSettings]) -> Job:
     plan_finetuning(plan, settings, train_images=fewest, validated=validated, started=started, kept_statistics=kept)
     images = opening.cached(manifest, preprocess)
     validation = open_validation(opening, rows, images, targets, preprocess)
-    features, probes = None, []
+    job = Job(opening, images, rows, members, targets, preprocess, validation)
     if plan["strategy"] in {"probe", "probe-then-full"}:
-        features = embed(backbone.to(device), images, rows.train, preprocess, device).numpy()
-        probes = _solve_heads(opening, rows, members, targets, features)
-    job = Job(opening, images, rows, members, targets, preprocess, validation, features, probes)
+        on_first(lambda: _solve_heads(job, backbone.to(device), device))
     policy = _views(job)
     if plan["strategy"] != "probe":
-        begun = "precision" in plan
-        decide_precision(plan, settings.precision, backbone, preprocess.image_size, preprocess.image_size, device)
+        begun, size = "precision" in plan, preprocess.image_size
+        on_first(lambda: decide_precision(plan, settings.precision, backbone, size, size, device))
         if not begun:  # a resumed run goes on as it began, also one that an earlier version began
-            decide_convolutions(plan, backbone, device)
+            on_first(lambda: decide_convolutions(plan, backbone, device))
             plan_rendering(plan, device)
     plan.state("symmetries", list(harmless(policy)), "turns and mirror images that leave the meaning unchanged, for --tta")
     return job
@@ -115,22 +115,14 @@ def _views(job: Job) -> ViewPolicy:
     return planned_policy(plan)
 
 
-def _solve_heads(
-    opening: Opening[FinetuneSettings],
-    rows: Partition,
-    members: list[Rows],
-    targets: npt.NDArray[np.int64],
-    features: npt.NDArray[np.float32],
-) -> list[Probe]:
-    """The linear probe's solution for every network."""
-    groups = bound_groups(rows.manifest)
-    probes = []
-    for member in members:
-        mine = features[np.searchsorted(rows.train, member)]
-        probes.append(fit_probe(mine, targets[member], groups[member], opening.settings.seed))
-    strengths = [probe.strength for probe in probes]
-    opening.plan.state("probe_c", strengths if len(probes) > 1 else strengths[0], probes[0].reason)
-    return probes
+def _solve_heads(job: Job, backbone: nn.Module, device: torch.device) -> None:
+    """Put the linear probe's solution for every network into the job; the other processes get it with the first one's weights."""
+    job.features = features = embed(backbone, job.images, job.rows.train, job.preprocess, device).numpy()
+    for member in job.members:
+        mine = features[np.searchsorted(job.rows.train, member)]
+        job.probes.append(fit_probe(mine, job.targets[member], job.groups[member], job.opening.settings.seed))
+    strengths = [probe.strength for probe in job.probes]
+    job.opening.plan.state("probe_c", strengths if len(strengths) > 1 else strengths[0], job.probes[0].reason)
 
 
 def _warn_of_seen_test_images(start: Start, rows: Partition) -> None:
@@ -159,6 +151,12 @@ def _tell_judgement(model: Model) -> None:
 
 def _train(run: RunFolder, job: Job) -> Model:
     trained = [train_member(run, job, number) for number in range(len(job.members))]
+    on_first(lambda: _finish(run, job, trained))
+    return Model.load(run.path)
+
+
+def _finish(run: RunFolder, job: Job, trained: list[tuple[Classifier, dict[str, float]]]) -> None:
+    """Ask the networks about the images they were not trained on, and write the model folder."""
     networks = [classifier for classifier, _ in trained]
     if len(networks) > 1:
         join_histories(run, len(networks))
@@ -166,4 +164,3 @@ def _train(run: RunFolder, job: Job) -> Model:
     _tell_judgement(model)
     run.finish()
     console.say(f"model: {run.path}")
-    return model

@@ -11,6 +11,7 @@ from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
+from isograft.ssl.gather import mean_over_ranks, world_size
 from isograft.train.callbacks import History
 from isograft.train.course import Course
 from isograft.train.micro_batches import in_parts
@@ -64,9 +65,16 @@ class FinetuneModule(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Cross-entropy of one batch."""
         with in_parts(self.backbones(), self.course.micro_batch(self.global_step)):
-            loss = self.loss(self.classifier(self.preprocess.normalise(batch.views[0])), batch.labels)
+            loss = self.loss(self.classifier(self.preprocess.normalise(batch.views[0])), batch.labels) * self._share(batch.labels)
         self.check_loss(loss)
         return {"loss": loss}
+
+    def _share(self, labels: Tensor | None) -> Tensor | float:
+        """Weight of this process's images over the mean of all processes: the loss divides by its own sum where that of all counts."""
+        if self.loss.weight is None or labels is None or world_size() == 1:
+            return 1.0
+        own = self.loss.weight[labels].sum()
+        return own / mean_over_ranks(own)
 
     def finish_step(self, figures: dict[str, float]) -> None:
         """Record the loss of every pass, and of what is left after the last, before the state is measured or saved."""

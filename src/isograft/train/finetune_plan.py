@@ -6,6 +6,7 @@ from isograft.data.augment import ViewPolicy
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import FinetuneSettings
+from isograft.train.shares import even, plan_processes
 from isograft.train.statistics import statistics_reason
 
 LEAST_STEPS = 60
@@ -65,8 +66,8 @@ def _strategy(plan: Plan, settings: FinetuneSettings, *, started: bool) -> str:
 
 
 def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, started: bool) -> None:
-    batch = plan.choose("batch_size", settings.batch_size, _batch(train_images), "32 at most; a pass leaves out as few as it can")
-    _check_batch(batch, train_images, settings)
+    batch = plan.choose("batch_size", settings.batch_size, even(_batch(train_images)), "32 at most; a pass leaves out as few as it can")
+    _check_batch(plan, train_images, settings)
     per_epoch = max(1, train_images // batch)
     plan.choose("epochs", settings.epochs, _epochs(per_epoch), f"{EPOCHS} passes, and {LEAST_STEPS} steps at least, from any start")
     plan.state("steps_per_epoch", per_epoch, f"{train_images} images in batches of {batch}")
@@ -87,8 +88,8 @@ def _plan_craft(plan: Plan, settings: FinetuneSettings, *, train_images: int, st
 def _plan_paper(plan: Plan, settings: FinetuneSettings, *, started: bool, train_images: int) -> None:
     """The released scripts' settings (see docs/explanation/method.md)."""
     why = "the paper's scripts"
-    batch = plan.choose("batch_size", settings.batch_size, min(8 if started else 64, train_images), why)
-    _check_batch(batch, train_images, settings)
+    batch = plan.choose("batch_size", settings.batch_size, even(min(8 if started else 64, train_images)), why)
+    _check_batch(plan, train_images, settings)
     plan.choose("epochs", settings.epochs, PAPER_EPOCHS, why)
     per_epoch = plan.state("steps_per_epoch", max(1, train_images // batch), f"{train_images} images in batches of {batch}")
     _decide_steps(plan, per_epoch, why)
@@ -111,7 +112,9 @@ def _decide_steps(plan: Plan, per_epoch: int, reason: str) -> None:
         plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {per_epoch} per pass")
 
 
-def _check_batch(batch: int, train_images: int, settings: FinetuneSettings) -> None:
+def _check_batch(plan: Plan, train_images: int, settings: FinetuneSettings) -> None:
+    plan_processes(plan)
+    batch = plan["batch_size"]
     if batch > train_images:
         raise IsograftError(
             f"--batch-size {batch} is more than the {train_images} training images of {settings.data}; use at most {train_images}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from isograft.networks.backbones import feature_count
 from isograft.networks.heads import Classifier, build_head
 from isograft.run import RunFolder
 from isograft.settings import FinetuneSettings
+from isograft.ssl.gather import rank, world_size
 from isograft.train.callbacks import History
 from isograft.train.convolutions import apply_convolutions
 from isograft.train.course import Course, which_of
@@ -36,7 +37,7 @@ from isograft.train.validation import Validation
 from isograft.train.views import planned_policy, rendering_options
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """What a prepared fine-tuning consists of.
 
@@ -48,8 +49,8 @@ class Job:
         targets: int64 (N,) class number of each labeled image.
         preprocess: The one preprocessing.
         validation: The images that choose when to stop; None where there are none.
-        features: float32 (T, D) of the T training rows by the backbone as it starts; None where no probe is solved.
-        probes: The solved head of every member; empty where no probe is solved.
+        features: float32 (T, D) of the T training rows by the backbone as it starts; None where no probe is solved, or not by this process.
+        probes: The solved head of every member; empty where no probe is solved, or not by this process.
     """
 
     opening: Opening[FinetuneSettings]
@@ -59,8 +60,8 @@ class Job:
     targets: npt.NDArray[np.int64]
     preprocess: Preprocess
     validation: Validation | None
-    features: npt.NDArray[np.float32] | None
-    probes: list[Probe]
+    features: npt.NDArray[np.float32] | None = None
+    probes: list[Probe] = field(default_factory=list)
 
     @cached_property
     def groups(self) -> npt.NDArray[np.object_]:
@@ -103,6 +104,8 @@ def fit(run: RunFolder, job: Job, number: int, classifier: Classifier, history: 
         plan["batch_size"],
         seed,
         labels=targets,
+        rank=rank(),
+        world_size=world_size(),
         threads=job.opening.threads,
         **rendering_options(plan),
     )

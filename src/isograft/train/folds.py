@@ -20,6 +20,7 @@ from isograft.settings import FinetuneSettings
 from isograft.train.callbacks import History
 from isograft.train.fitting import Job, fit, untrained
 from isograft.train.partition import Partition, Rows
+from isograft.train.ranks import on_first
 
 _WEIGHTS = "weights.safetensors"
 
@@ -57,19 +58,20 @@ def train_member(run: RunFolder, job: Job, number: int) -> tuple[Classifier, dic
     Raises:
         RunInterrupted: Ctrl-C; the state is saved.
     """
-    own = run if len(job.members) == 1 else RunFolder(run.path / MEMBERS_FOLDER / str(number), run.resumed)
+    own = run if len(job.members) == 1 else RunFolder(run.path / MEMBERS_FOLDER / str(number), run.resumed, leads=run.leads)
     done = own.path / _WEIGHTS
     classifier = untrained(job, number)
-    if done.is_file():
+    if on_first(done.is_file):
         classifier.load_state_dict(load_file(done))
         return classifier, {}
     history, figures = History(own), {}
-    own.path.mkdir(parents=True, exist_ok=True)
+    if own.leads:
+        own.path.mkdir(parents=True, exist_ok=True)
     if job.opening.plan["strategy"] != "probe":
         figures = fit(own, job, number, classifier, history)
     else:
         history.write()
-    if own is not run:
+    if own is not run and own.leads:
         write_atomic(done, save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}))
         own.finish()
     return classifier, figures

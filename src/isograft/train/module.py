@@ -12,13 +12,14 @@ from torch import nn
 
 from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
+from isograft.errors import Diverged
 from isograft.plan import Plan
+from isograft.ssl.gather import mean_over_ranks, rank
 from isograft.train.accumulation import Accumulation
 from isograft.train.callbacks import History
 from isograft.train.course import Course
 from isograft.train.optimizer import scale_learning_rates
 from isograft.train.pace import Pace
-from isograft.train.recovery import Diverged
 from isograft.train.schedule import seed_step, warmup_cosine
 from isograft.train.statistics import freeze_batch_statistics
 
@@ -73,20 +74,21 @@ class TrainingModule(pl.LightningModule):
 
     def seed_draws(self) -> None:
         """Seed what the network draws in this step."""
-        seed_step(self.seed, self.global_step)
+        seed_step(self.seed, self.global_step, rank())
 
     def tell_changes(self) -> None:
         """Tell the history of what changes at this step."""
         self.course.note(self.history, self.global_step, self.global_step / self.plan["steps_per_epoch"])
 
     def check_loss(self, loss: torch.Tensor) -> None:
-        """Refuse a loss that is no number.
+        """Refuse a loss that is no number, in any process: all of them do.
 
         Raises:
             Diverged: It is none.
         """
-        if not torch.isfinite(loss):
-            raise Diverged(f"the loss became {loss.item()} at step {self.global_step}")
+        whole = mean_over_ranks(loss.detach())
+        if not torch.isfinite(whole):
+            raise Diverged(f"the loss became {whole.item()} at step {self.global_step}")
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step; a batch that does not fit into memory is computed again in smaller parts, from the same numbers."""

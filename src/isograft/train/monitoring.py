@@ -16,12 +16,12 @@ from isograft.data.duplicates import bound_groups
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
 from isograft.data.splits import hold_out, keyed_rank
-from isograft.errors import IsograftError
+from isograft.errors import Diverged, IsograftError
 from isograft.plan import Plan
 from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_probe
+from isograft.train import ranks
 from isograft.train.callbacks import History
 from isograft.train.micro_batches import as_many_as_fit
-from isograft.train.recovery import Diverged
 
 SAMPLE = 1000
 BATCH = 128
@@ -50,8 +50,8 @@ class EmbeddingMonitor(pl.Callback):
         """Measure after every so many steps."""
         if trainer.global_step % self.every or trainer.global_step == self.plan["total_steps"]:
             return  # the end is measured by `remeasure`
-        embedding = embed(pl_module.method.export_backbone(), self.images, self.rows, self.preprocess, pl_module.device)
-        self.measure(embedding, trainer.global_step)
+        network, step = pl_module.method.export_backbone(), trainer.global_step
+        ranks.on_first(lambda: self.measure(embed(network, self.images, self.rows, self.preprocess, pl_module.device), step))
 
     def remeasure(self, network: nn.Module) -> None:
         """Measure the network that is kept, whose batch statistics have changed since the last step."""

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from isograft import console
 from isograft.plan import Plan
 from isograft.run import RunFolder
+from isograft.train import ranks
 from isograft.train.standstill import Standstill
 
 CHECKS = 20
@@ -113,6 +114,15 @@ class TimeLimit(pl.Callback):
 
     def check(self, step: int) -> None:
         """Change the number of steps when the run so far, all that surrounds the steps included, says that it would end at another time."""
+        decided = ranks.on_first(lambda: self._decide(step))
+        if decided is not None:
+            left, reason = decided
+            self.pace.replan(step, left, reason)
+            self.run.remember(plan=self.plan.dump())
+            console.say(f"step {step}: {reason}")
+
+    def _decide(self, step: int) -> tuple[int, str] | None:
+        """How many steps to do from here, and why; None to go on as planned."""
         first, then = self._first
         slowness = (self.elapsed - then) / self._planned_seconds(first, step)
         needed = slowness * self._planned_seconds(step, self.pace.total)
@@ -120,9 +130,8 @@ class TimeLimit(pl.Callback):
         left = min(max(1, int(share * (self.pace.total - step))), self.most - step)
         if share < WORTH_A_CHANGE or (share > 1 / WORTH_A_CHANGE and left > self.pace.total - step):
             reason = f"steps take {slowness:.2f} times as long as measured, all included: {left} left in place of {self.pace.total - step}"
-            self.pace.replan(step, left, reason)
-            self.run.remember(plan=self.plan.dump())
-            console.say(f"step {step}: {reason}")
+            return left, reason
+        return None
 
     def _planned_seconds(self, first: int, last: int) -> float:
         """Time of the steps from `first` to before `last` by the first measurement, each at its view size."""

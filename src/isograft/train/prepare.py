@@ -17,6 +17,7 @@ from isograft.data.source import default_cache_dir, open_data
 from isograft.plan import Edits, Plan
 from isograft.run import RunFolder
 from isograft.settings import TrainingSettings
+from isograft.train.ranks import on_first_of_machine, require_same
 from isograft.train.start import Start, open_start
 from isograft.train.views import plan_image_size
 
@@ -57,14 +58,16 @@ class Opening(Generic[S]):
 
     def cached(self, manifest: Manifest, preprocess: Preprocess) -> ImageCache:
         """Decode images at working size, or find them decoded."""
-        return ImageCache.build(manifest, preprocess, self.settings.cache_dir or default_cache_dir(), self.threads)
+        folder = self.settings.cache_dir or default_cache_dir()
+        return on_first_of_machine(lambda: ImageCache.build(manifest, preprocess, folder, self.threads))
 
     def pool(self, manifest: Manifest, preprocess: Preprocess, limit_gb: float) -> ImageCache | ShardImages:
         """Decode images at working size, or leave those in tar shards where they are if their cache would exceed the limit."""
         if lie_in_shards(manifest) and exceeds(manifest, preprocess, limit_gb):
             self.plan.state("images", "from shards", f"a cache would take more than --cache-limit {limit_gb:g} GB; read block by block")
             return ShardImages(manifest, preprocess)
-        return ImageCache.build(manifest, preprocess, self.settings.cache_dir or default_cache_dir(), self.threads, limit_gb)
+        folder = self.settings.cache_dir or default_cache_dir()
+        return on_first_of_machine(lambda: ImageCache.build(manifest, preprocess, folder, self.threads, limit_gb))
 
 
 def open_training(run: RunFolder, settings: S) -> Opening[S]:
@@ -76,11 +79,18 @@ def open_training(run: RunFolder, settings: S) -> Opening[S]:
     torch.manual_seed(settings.seed)
     edits = _edits(run, settings)
     settings, edits = edits.settle(settings)
-    manifest = open_data(settings.data, settings, need_labels=settings.needs_labels)
+    manifest = open_everywhere(settings.data, settings)
+    require_same(manifest.fingerprint(), "data")
     start = open_start(settings.init, settings.backbone, settings.backbone_arg)
+    require_same(start.fingerprint(), "starting weights")
     run.check_inputs(data=manifest.fingerprint(), init=start.fingerprint())
-    plan = Plan.load(run.record["plan"]) if run.resumed and "plan" in run.record else Plan(edits=edits)
+    plan = Plan.load(run.record["plan"], edits) if run.resumed and "plan" in run.record else Plan(edits=edits)
     return Opening(settings, run, manifest, start, plan, settings.threads or torch.get_num_threads())
+
+
+def open_everywhere(data: str, settings: TrainingSettings) -> Manifest:
+    """The usable images of DATA: of several processes on a machine, one ingests what is no manifest yet."""
+    return on_first_of_machine(lambda: open_data(data, settings, need_labels=settings.needs_labels))
 
 
 def _edits(run: RunFolder, settings: TrainingSettings) -> Edits:

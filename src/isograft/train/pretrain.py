@@ -20,8 +20,9 @@ from isograft.data.preprocess import Preprocess
 from isograft.data.shard_images import ShardImages
 from isograft.model import Model
 from isograft.networks.backbones import feature_count
-from isograft.run import RunFolder, run_folder
+from isograft.run import RunFolder
 from isograft.settings import PretrainSettings
+from isograft.ssl.gather import rank, world_size
 from isograft.ssl.method import Method, build_method
 from isograft.train.callbacks import History
 from isograft.train.convolutions import apply_convolutions, decide_convolutions
@@ -34,11 +35,12 @@ from isograft.train.prepare import Opening, open_training
 from isograft.train.pretrain_costs import measure_costs
 from isograft.train.pretrain_module import PretrainModule
 from isograft.train.pretrain_plan import plan_steps, plan_training, time_limit
+from isograft.train.ranks import on_first
 from isograft.train.record import save_backbone
 from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_step
+from isograft.train.shared_run import training_run
 from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
-from isograft.train.threads import computing_as_begun
 from isograft.train.views import plan_rendering, plan_views, planned_policy, rendering_options
 
 CLIP = 5.0
@@ -71,8 +73,8 @@ def pretrain(settings: PretrainSettings) -> Model:
         RunInterrupted: Ctrl-C; the state is saved and `resume=True` continues.
     """
     began = time.monotonic()
-    with run_folder(settings.out, settings.fixed, settings.resume) as run, computing_as_begun(run):
-        if settings.resume and (settings.out / "model.json").exists():
+    with training_run(settings) as run:
+        if run.resumed and (settings.out / "model.json").exists():
             run.finish()  # killed at the very end, a run has not come to that
             console.say(f"{settings.out} is finished already; nothing to resume")
             return Model.load(settings.out)
@@ -82,6 +84,7 @@ def pretrain(settings: PretrainSettings) -> Model:
         if "total_steps" not in plan:
             _plan_speed(job, began)
         adopt_changes(plan)
+        plan.adopt(on_first(plan.dump))
         apply_convolutions(plan, job.method)
         plan.refuse_unknown()
         run.remember(plan=plan.dump())
@@ -102,7 +105,9 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
     images = opening.pool(manifest, preprocess, settings.cache_limit)
     if "views" not in plan:
         plan_views(plan, settings.domain, fingerprint(images, opening.short_sides(), settings.seed))
-    plan_training(plan, settings, manifest, started=settings.init != "scratch", kept_statistics=start.keeps_statistics, device=device)
+    started, kept = settings.init != "scratch", start.keeps_statistics
+    on_first(lambda: plan_training(plan, settings, manifest, started=started, kept_statistics=kept, device=device))
+    plan.adopt(on_first(plan.dump))
     options: dict[str, Any] = {}
     labels = None
     if plan["method"] == "supervised":
@@ -119,14 +124,16 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
 def _plan_speed(job: _Job, began: float) -> None:
     """Measure precision and step time, then decide the number of steps."""
     settings, plan = job.opening.settings, job.opening.plan
-    decide_precision(plan, settings.precision, job.method.backbone, plan["image_size"], _smallest_view(job), job.device)
-    decide_convolutions(plan, job.method, job.device)
+    smallest = _smallest_view(job)
+    on_first(lambda: decide_precision(plan, settings.precision, job.method.backbone, plan["image_size"], smallest, job.device))
+    on_first(lambda: decide_convolutions(plan, job.method, job.device))
+    plan.adopt(on_first(plan.dump))
     apply_convolutions(plan, job.method)  # a step is measured as it will be
     plan_rendering(plan, job.device)
     costs = None
     if time_limit(settings, plan) is not None:
         costs = measure_costs(job.method, job.specs_at, plan, job.preprocess, len(job.images), began)
-    plan_steps(plan, settings, len(job.images), costs)
+    on_first(lambda: plan_steps(plan, settings, len(job.images), costs))
 
 
 def _smallest_view(job: _Job) -> int:
@@ -144,6 +151,8 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
         plan["batch_size"],
         settings.seed,
         labels=job.labels,
+        rank=rank(),
+        world_size=world_size(),
         threads=job.opening.threads,
         **rendering_options(plan),
     )
@@ -165,13 +174,19 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
         clip=CLIP,
         save_every=monitor.every,
     )
+    on_first(lambda: _finish(run, job, monitor, history))
+    return Model.load(run.path)
+
+
+def _finish(run: RunFolder, job: _Job, monitor: EmbeddingMonitor, history: History) -> None:
+    """Re-estimate the batch statistics, look once more, and write the model folder."""
+    settings, plan, manifest = job.opening.settings, job.opening.plan, job.opening.manifest
     seed_step(settings.seed, plan["total_steps"])
     if not plan["frozen_bn"]:
         refreshed = refresh_batch_statistics(job.method.export_backbone(), job.images, job.preprocess, settings.seed)
         plan.state("batch_statistics", f"{refreshed} layers re-estimated", "on whole images, as inference will see them")
     monitor.remeasure(job.method.export_backbone())
     history.write()
-    model = save_backbone(run, job.method, plan, manifest, job.opening.start, job.preprocess, monitor.latest, Path(settings.data).stem)
+    save_backbone(run, job.method, plan, manifest, job.opening.start, job.preprocess, monitor.latest, Path(settings.data).stem)
     run.finish()
     console.say(f"model: {run.path}")
-    return model

@@ -11,8 +11,10 @@ import torch
 from isograft.data.loader import ViewSpec
 from isograft.data.preprocess import Preprocess
 from isograft.plan import Plan
+from isograft.ssl.gather import world_size
 from isograft.ssl.method import Method
 from isograft.train import monitoring, statistics
+from isograft.train.engine import training_device
 from isograft.train.micro_batches import as_many_as_fit, in_parts, largest_pass, least_part
 from isograft.train.pretrain_plan import Costs
 
@@ -25,14 +27,14 @@ def measure_costs(
     """Time a step at every view size of the plan, and whole images at the input size.
 
     Args:
-        method: The method; a copy is measured, the original stays as it is.
+        method: The method; a copy is measured, in all processes at once with a share of the batch, the original stays as it is.
         specs_at: The views wanted at a size.
         plan: Holds `resolution`, `batch_size` and `precision`.
         preprocess: The one preprocessing.
         images: Images of the pool.
         began: `time.monotonic()` at the start of the command.
     """
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = training_device()
     trial = copy.deepcopy(method).to(device)
     step = {int(size): _seconds_per_step(trial, specs_at(int(size)), plan, preprocess) for size, _ in plan["resolution"]}
     embedding = _seconds_per_image(trial, plan, preprocess)
@@ -46,9 +48,10 @@ def _seconds_per_step(method: Method, specs: list[ViewSpec], plan: Plan, preproc
     device = next(method.parameters()).device
     method.train()
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-6, fused=True)
-    shapes = [(plan["batch_size"], spec.size) for spec in specs for _ in range(spec.count)]
+    batch = plan["batch_size"] // world_size()
+    shapes = [(batch, spec.size) for spec in specs for _ in range(spec.count)]
     views = [_noise(batch, side, device) for batch, side in shapes]
-    labels = torch.zeros(plan["batch_size"], dtype=torch.int64, device=device)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
 
     def once(micro: int) -> None:
         optimizer.zero_grad()
@@ -57,8 +60,10 @@ def _seconds_per_step(method: Method, specs: list[ViewSpec], plan: Plan, preproc
         loss.backward()
         optimizer.step()
 
-    # What does not fit is computed in parts, as the training will do.
-    return as_many_as_fit(lambda micro: _best_of(lambda: once(micro), device), largest_pass(views), least_part(method))
+    # What does not fit is computed in parts, as the training will do; of several processes one cannot repeat a step by itself.
+    largest = largest_pass(views)
+    least = least_part(method) if world_size() == 1 else largest
+    return as_many_as_fit(lambda micro: _best_of(lambda: once(micro), device), largest, least)
 
 
 @torch.no_grad()

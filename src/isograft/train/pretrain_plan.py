@@ -11,6 +11,7 @@ from isograft.data.manifest import Manifest
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import PretrainSettings
+from isograft.train.shares import even, plan_processes
 from isograft.train.statistics import statistics_reason
 
 DEFAULT_MINUTES = 30
@@ -57,9 +58,10 @@ def plan_training(
     batch = plan.choose(
         "batch_size",
         settings.batch_size,
-        min(most, len(manifest)),
+        even(min(most, len(manifest))),
         "many steps matter more than many negatives on a CPU" if most == 64 else "fills the GPU",
     )
+    plan_processes(plan)
     if batch > len(manifest):
         raise IsograftError(
             f"--batch-size {batch} is more than the {len(manifest)} usable images of {settings.data}; use at most {len(manifest)}"

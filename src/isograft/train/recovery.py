@@ -17,20 +17,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from isograft.errors import IsograftError
+from isograft.errors import Diverged
 from isograft.leftovers import neighbour
 from isograft.networks.files import read_torch
 from isograft.run import RunFolder
-from isograft.ssl.gather import world_size
+from isograft.train import ranks
 from isograft.train.course import LR_SCALE, Course
 
 MOST_RETURNS = 2
 LEAST_APART = 500
 """Steps between two states of a fine-tuning, at least: most are so short that the start is near enough."""
-
-
-class Diverged(IsograftError):  # noqa: N818  (it says what happened)
-    """The loss or the weights are no numbers any more."""
 
 
 def recovery_steps(total: int) -> int:
@@ -104,29 +100,31 @@ class Recovery:
         The state goes first: a run that is killed in between meets the same problem again, and comes here again.
 
         Raises:
-            Diverged: That was done twice already, or several processes train together.
+            Diverged: That was done twice already.
         """
         rate = f"lower --lr (now {self.course.plan['lr']:.2g})"
-        if world_size() > 1:
-            raise Diverged(f"{problem}; the last good state is kept in --out: {rate}")
         if self.course.returns >= MOST_RETURNS:
             raise Diverged(f"{problem}, after the rates were halved {MOST_RETURNS} times; the last good state is kept in --out: {rate}")
-        step = self._to_sound() if sound_state(self.run).is_file() else self._to_start()
+        step = ranks.on_first(self._choose)
+        if step == 0:
+            self._to_start()
         scale = 0.5 ** (self.course.returns + 1)
         place = f"back to the sound state of step {step}" if step else "back to the start"
         self.course.change(LR_SCALE, step, scale, f"{problem}: {place}, with {scale:g} of the planned learning rates from there on")
 
-    def _to_sound(self) -> int:
+    def _choose(self) -> int:
+        """Make the last sound state the one that is resumed, and return its step; 0 where there is none."""
         sound = sound_state(self.run)
-        _duplicate(sound, self.run.checkpoint)
-        return int(read_torch(sound, "start a new --out")["global_step"])
-
-    def _to_start(self) -> int:
+        if sound.is_file():
+            _duplicate(sound, self.run.checkpoint)
+            return int(read_torch(sound, "start a new --out")["global_step"])
         with suppress(FileNotFoundError):
             self.run.checkpoint.unlink()
+        return 0
+
+    def _to_start(self) -> None:
         self.module.load_state_dict(self._weights)
         self.module.on_load_checkpoint(copy.deepcopy(self._further))
         for callback, state in zip(self.callbacks, self._states, strict=True):
             if state:
                 callback.load_state_dict(copy.deepcopy(state))
-        return 0

@@ -24,9 +24,10 @@ def warmup_cosine(step: int, warmup: float, progress: Callable[[int], float]) ->
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed torch's generator as a function of (seed, step), so that dropout needs no state to be resumed."""
-    digest = hashlib.blake2b(f"step:{seed}:{step}".encode(), digest_size=8).digest()
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch's generator as a function of (seed, step, process), so that dropout needs no state to be resumed."""
+    mine = f":{rank}" if rank else ""
+    digest = hashlib.blake2b(f"step:{seed}:{step}{mine}".encode(), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "little") >> 1)
 
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from isograft.data.preprocess import Preprocess
+from isograft.errors import Diverged
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
+from isograft.train import ranks
 from isograft.train.callbacks import History
 from isograft.train.monitoring import embed
-from isograft.train.recovery import Diverged
 from isograft.train.validation import Validation
 
 PATIENCE_SHARE = 0.34
@@ -59,18 +60,23 @@ class BestOnValidation(pl.Callback):
     def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.validation is None:
             return
+        figures = ranks.on_first(lambda: self._figures(pl_module, trainer.global_step))
+        self.history.add(trainer.global_step, trainer.global_step / self.per_epoch, "val", **figures)
+        if not self.best or (figures["val_macro_f1"], -figures["val_loss"]) > (self.best["val_macro_f1"], -self.best["val_loss"]):
+            self.best = {"step": trainer.global_step, **figures}
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.classifier.state_dict().items()}
+
+    def _figures(self, pl_module: Any, step: int) -> dict[str, float]:
+        """Figures of the validation images by the network as it is."""
+        assert self.validation is not None  # noqa: S101  (asked by the caller)
         classifier: Classifier = pl_module.classifier
         embedding = embed(classifier.backbone, self.validation.images, self.validation.rows, self.preprocess, pl_module.device)
         with torch.no_grad():
             logits = classifier.head.eval()(embedding.to(pl_module.device)).float().cpu()
             classifier.head.train()
         if not logits.isfinite().all():
-            raise Diverged(f"the answers to the validation images are no numbers at step {trainer.global_step}")
-        figures = validation_figures(logits, torch.from_numpy(self.validation.targets))
-        self.history.add(trainer.global_step, trainer.global_step / self.per_epoch, "val", **figures)
-        if not self.best or (figures["val_macro_f1"], -figures["val_loss"]) > (self.best["val_macro_f1"], -self.best["val_loss"]):
-            self.best = {"step": trainer.global_step, **figures}
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
+            raise Diverged(f"the answers to the validation images are no numbers at step {step}")
+        return validation_figures(logits, torch.from_numpy(self.validation.targets))
 
     def restore(self, classifier: Classifier) -> dict[str, float]:
         """Put the kept weights into the classifier and return their validation figures."""

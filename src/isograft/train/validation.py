@@ -10,12 +10,11 @@ import numpy.typing as npt
 from isograft.data.cache import ImageCache
 from isograft.data.manifest import Manifest
 from isograft.data.preprocess import Preprocess
-from isograft.data.source import open_data
 from isograft.errors import IsograftError
 from isograft.lineage import leaks, seen_rows
 from isograft.settings import FinetuneSettings
 from isograft.train.partition import Partition
-from isograft.train.prepare import Opening
+from isograft.train.prepare import Opening, open_everywhere
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def open_validation(
     settings = opening.settings
     if settings.val is None:
         return Validation(images, rows.val, targets[rows.val], rows.manifest.take(rows.val), given=False) if len(rows.val) else None
-    manifest = open_data(settings.val, settings, need_labels=True)
+    manifest = open_everywhere(settings.val, settings)
     classes = opening.manifest.classes()
     unknown = sorted(set(manifest.classes()) - set(classes))
     if unknown:

@@ -1,0 +1,79 @@
+"""Which of several processes this is, as torchrun or SLURM's srun says in the environment; one that was started by itself is the only one.
+
+There is no option for it: the launcher knows the machines, the devices and where the processes meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isograft.errors import IsograftError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of a training.
+
+    Attributes:
+        rank: Its number.
+        world_size: How many there are, on all machines.
+        local_rank: Its number on this machine, and that of its GPU.
+        local_world_size: How many there are on every machine.
+        launcher: Who started them.
+        restarted: Whether the launcher has started them again: torchrun after one of them died, SLURM a job that was put back in the queue.
+        launch: What the launcher calls this start, the same when it starts them again.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    launcher: str = ""
+    restarted: bool = False
+    launch: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.world_size > 1
+
+    @property
+    def machines(self) -> int:
+        """On how many machines they run."""
+        return self.world_size // self.local_world_size
+
+
+def ranks_of(environment: Mapping[str, str]) -> Ranks:
+    """Read from the environment what torchrun or srun has written there; nothing there means one process.
+
+    Raises:
+        IsograftError: The machines run different numbers of processes, or a value is no number.
+    """
+    try:
+        if "WORLD_SIZE" in environment and "RANK" in environment:
+            world, local_world = int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"]))
+            rank, local = int(environment["RANK"]), int(environment.get("LOCAL_RANK", environment["RANK"]))
+            launcher, restarts = "torchrun", int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
+            launch = environment.get("TORCHELASTIC_RUN_ID", "")
+        elif "SLURM_STEP_NUM_TASKS" in environment:  # only inside of srun, not in the script around it
+            world, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", 1))
+            rank, local = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
+            local_world = world // nodes if world % nodes == 0 and _even(environment) else 0
+            launcher, restarts = "srun", int(environment.get("SLURM_RESTART_COUNT", 0))
+            launch = environment.get("SLURM_JOB_ID", "")
+        else:
+            return Ranks()
+    except (KeyError, ValueError) as error:
+        raise IsograftError(f"the environment does not say which process this is ({error}); start it with torchrun or srun") from error
+    if local_world < 1 or world % local_world or not 0 <= local < local_world:
+        raise IsograftError(
+            f"{launcher} started {world} processes unevenly on the machines; start the same number on each "
+            "(--nproc-per-node, --ntasks-per-node)"
+        )
+    return Ranks(rank, world, local, local_world, launcher, restarts > 0, f"{launcher} {launch}" if launch else "")
+
+
+def _even(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM's `4(x2)` names one number for all machines, and not a list as `4,3`."""
+    return "," not in environment.get("SLURM_STEP_TASKS_PER_NODE", "")

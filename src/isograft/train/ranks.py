@@ -1,0 +1,267 @@
+"""Several processes that train one network: how they meet, agree, and end.
+
+The processes are started from outside, by `torchrun` or `srun`. What they tell each other besides gradients is JSON, over gloo.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from isograft import console
+from isograft.errors import Diverged, IsograftError, RunInterrupted, ToldElsewhere, interruption_code
+from isograft.train.launch import Ranks, ranks_of
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)
+"""How long the others wait while the first process of a machine decodes a pool."""
+
+_control: Any = None
+_store: Any = None
+_here: Ranks | None = None
+_joined = 0
+
+
+def here() -> Ranks:
+    """Which of several processes this is; as the environment says until they have met."""
+    return _here or ranks_of(os.environ)
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the other processes of this training, if there are any; one speaks, the first until something fails.
+
+    Raises:
+        IsograftError: The others cannot be reached, or one of them has died.
+        ToldElsewhere: Another process says to the user why they all end.
+    """
+    global _joined
+    ranks = here()
+    if not ranks.several:
+        yield ranks
+        return
+    if _control is None:  # once for the life of the process: the launcher's meeting place knows each of them once
+        _connect(ranks)
+    _joined += 1
+    with ExitStack() as stack:
+        if ranks.rank > 0:
+            stack.enter_context(console.silent())
+        try:
+            yield ranks
+        except (IsograftError, RuntimeError) as problem:
+            said = _said_once(problem, ranks)
+            if said is problem:
+                raise
+            raise said from problem
+        except KeyboardInterrupt as stop:
+            if ranks.rank == 0:
+                raise
+            raise ToldElsewhere("interrupted", interruption_code(stop)) from stop
+
+
+def _said_once(problem: IsograftError | RuntimeError, ranks: Ranks) -> IsograftError | RuntimeError:
+    """What this process ends with, so that one of all says why: the first that comes, or for a stop the first by its number."""
+    if isinstance(problem, ToldElsewhere):
+        return problem
+    if isinstance(problem, RunInterrupted):
+        return problem if ranks.rank == 0 else ToldElsewhere(str(problem), problem.exit_code)
+    broken = not isinstance(problem, IsograftError)
+    if broken and not (isinstance(problem, dist.DistError) or "gloo" in str(problem)):
+        return problem
+    try:
+        first = _store.add(f"failed-{_joined}", 1) == 1
+    except RuntimeError:  # the process that kept the store is gone
+        first = True
+    text = "another process of this training has ended without a word; its last saved state is kept: add --resume to go on from it"
+    code = problem.exit_code if isinstance(problem, IsograftError) else IsograftError.exit_code
+    if not first:
+        return ToldElsewhere(str(problem), code)
+    return IsograftError(text) if broken else problem
+
+
+def _connect(ranks: Ranks) -> None:
+    global _control, _store, _here
+    if dist.is_initialized():
+        raise IsograftError("torch.distributed is in use already in this process; let isograft begin it")
+    if ranks.launcher == "srun":
+        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+        found = SLURMEnvironment()
+        os.environ.update(MASTER_ADDR=found.main_address, MASTER_PORT=str(found.main_port))
+        os.environ.update(WORLD_SIZE=str(ranks.world_size), RANK=str(ranks.rank))
+        os.environ.update(LOCAL_RANK=str(ranks.local_rank), LOCAL_WORLD_SIZE=str(ranks.local_world_size))
+    if torch.cuda.is_available():
+        if ranks.local_world_size > torch.cuda.device_count():
+            raise IsograftError(
+                f"{ranks.launcher} started {ranks.local_world_size} processes on a machine with {torch.cuda.device_count()} GPUs; "
+                "start at most one for each GPU"
+            )
+        torch.cuda.set_device(ranks.local_rank)
+    try:
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        _store = _meeting_place(ranks)
+        dist.init_process_group(backend, store=_store, rank=ranks.rank, world_size=ranks.world_size)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise IsograftError(f"process {ranks.rank} cannot join the others at {where}: {error}; check that it can be reached") from error
+    _control, _here = dist.new_group(backend="gloo", timeout=PATIENCE), ranks
+    atexit.register(dist.destroy_process_group)
+
+
+def _meeting_place(ranks: Ranks) -> Any:
+    """Where the processes exchange their addresses: kept by torchrun, or else by the first process.
+
+    torchrun may keep it over a restart, with the addresses of the dead still in it, so every attempt has its own part.
+    """
+    address, port, attempt = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    keeps = ranks.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    patience = dist.default_pg_timeout
+    store = dist.TCPStore(address, port, ranks.world_size, keeps, timeout=patience, multi_tenant=True)  # type: ignore[attr-defined]
+    return dist.PrefixStore(f"isograft-{attempt}", store)  # type: ignore[attr-defined]
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, 0 when it is alone."""
+    return here().local_rank if dist.is_available() and dist.is_initialized() else 0
+
+
+def lightning_options() -> dict[str, Any]:
+    """What a Lightning trainer must know of the processes: alone, or data-parallel with every gradient averaged.
+
+    Buffers need not be sent around: batch statistics and centres are computed from all processes. Parameters without a gradient are
+    allowed, since some networks have them.
+    """
+    if _control is None:
+        return {"devices": 1}
+    from pytorch_lightning.strategies import DDPStrategy
+
+    ranks = here()
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    return {"devices": ranks.local_world_size, "num_nodes": ranks.machines, "strategy": strategy}
+
+
+def lightning_plugins() -> list[Any]:
+    """Where Lightning finds the processes: in the environment, as torchrun writes it; it looks for no launcher of its own."""
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    return [LightningEnvironment() if _control is None else TorchElasticEnvironment()]
+
+
+def on_first(work: Callable[[], T]) -> T:
+    """Let the first process do something; all get the result, or the error.
+
+    Args:
+        work: Returns what JSON can hold.
+
+    Raises:
+        IsograftError: What the first process raised.
+        Diverged: The same in all, who can go back together.
+    """
+    if _control is None:
+        return work()
+    answer: tuple[T | None, IsograftError | None] = (None, None)
+    if dist.get_rank() == 0:
+        try:
+            answer = (work(), None)
+        except IsograftError as error:
+            answer = (None, error)
+    result, problem = answer
+    told = _broadcast([result, None if problem is None else str(problem), getattr(problem, "exit_code", 0), isinstance(problem, Diverged)])
+    if problem is not None:
+        raise problem
+    if told[3]:
+        raise Diverged(told[1])
+    if told[1] is not None:
+        raise ToldElsewhere(told[1], told[2])
+    returned: T = told[0]
+    return returned
+
+
+def on_first_of_machine(work: Callable[[], T]) -> T:
+    """Let the first process of every machine do something that leaves files behind, then the others, who find them.
+
+    Raises:
+        IsograftError: What this or another process raised.
+    """
+    if _control is None:
+        return work()
+    result: list[T] = []
+    for turn in (True, False):
+        problem: IsograftError | None = None
+        if (local_rank() == 0) is turn:
+            try:
+                result.append(work())
+            except IsograftError as error:
+                problem = error
+        all_or_none(problem)
+    return result[0]
+
+
+def any_of(asked: bool) -> bool:
+    """Whether it is so for one of the processes at least; all get the same answer."""
+    return largest_of(int(asked)) > 0
+
+
+def largest_of(number: int) -> int:
+    """The largest of the numbers that the processes give; all get the same."""
+    if _control is None:
+        return number
+    largest = torch.tensor([number])
+    dist.all_reduce(largest, dist.ReduceOp.MAX, group=_control)
+    return int(largest)
+
+
+def mean_of(figures: dict[str, float]) -> dict[str, float]:
+    """Means over the processes, of figures that all have under the same names."""
+    if _control is None:
+        return figures
+    values = torch.tensor(list(figures.values()), dtype=torch.float64)
+    dist.all_reduce(values, group=_control)
+    return dict(zip(figures, (values / dist.get_world_size()).tolist(), strict=True))
+
+
+def require_same(value: str, what: str) -> None:
+    """Check that all processes see the same as the first.
+
+    Raises:
+        IsograftError: One does not.
+    """
+    if _control is None:
+        return
+    other = IsograftError(f"process {dist.get_rank()} sees another {what} than process 0; give all machines the same")
+    all_or_none(other if on_first(lambda: value) != value else None)
+
+
+def all_or_none(problem: IsograftError | None) -> None:
+    """Raise in all processes when one of them has a problem; the one whose problem it is says so.
+
+    Raises:
+        IsograftError: The problem of this process.
+        ToldElsewhere: That of another.
+    """
+    if _control is None:
+        if problem is not None:
+            raise problem
+        return
+    if any_of(problem is not None):
+        raise problem or ToldElsewhere("another process cannot go on", IsograftError.exit_code)
+
+
+def _broadcast(value: Any) -> Any:
+    """What the first process holds, as JSON."""
+    content = torch.tensor(list(json.dumps(value).encode()) if dist.get_rank() == 0 else [], dtype=torch.uint8)
+    size = torch.tensor([len(content)])
+    dist.broadcast(size, 0, group=_control)
+    if dist.get_rank() > 0:
+        content = torch.empty(int(size), dtype=torch.uint8)
+    dist.broadcast(content, 0, group=_control)
+    return json.loads(bytes(content.tolist()))
