@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,7 @@ if attempt == 0:
     run("odder", "new", batch_size=7)
     for name in jobs:
         run(name)
+    run("timed", "whole", epochs="auto", max_time="6s", precision="auto")
     at = {5: ("nan", 1, 0)}
     run("recovered", "whole")
     at = {1: ("nan", 1, 0)}
@@ -133,14 +136,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "entry.py").write_text(ENTRY)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3"]
     words += [str(home / "entry.py"), str(home), json.dumps(JOBS)]
-    source = str(Path(__file__).resolve().parents[2] / "src")
-    path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        words, capture_output=True, text=True, timeout=560, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    )
+    done = subprocess.run(words, capture_output=True, text=True, timeout=560, check=False, env=_environment())
     (home / "stderr").write_text(done.stderr)
     assert (home / "log-3-1.json").exists(), done.stderr[-8000:]
     return home
+
+
+def _environment(**more: str) -> dict[str, str]:
+    source = str(Path(__file__).resolve().parents[2] / "src")
+    path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
 @pytest.fixture(scope="module")
@@ -236,10 +241,8 @@ def test_a_process_that_is_killed_is_started_again_and_the_run_ends_in_the_bytes
 
 def test_a_loss_that_is_no_number_in_one_process_sends_all_back_to_the_same_step(home: Path) -> None:
     told = (home / "stderr").read_text()
-    for name, whole, back in (
-        ("recovered", "whole", "step 5: back to the sound state of step 4"),
-        ("begun-anew", "started", "step 1: back"),
-    ):
+    returns = [("recovered", "whole", "5: back to the sound state of step 4"), ("begun-anew", "started", "1: back to the start")]
+    for name, whole, back in returns:
         assert [_log(home, 0, rank)[name] for rank in (0, 1)] == ["done", "done"]
         assert told.count(f"the loss became nan at step {back}") == 1
         assert [row["lr_scale"] for row in _rows(home / name) if row["phase"] == "change"] == ["0.5"]
@@ -267,3 +270,44 @@ def test_an_error_of_one_process_ends_both_and_is_said_once(home: Path) -> None:
     assert _log(home, 3, 1)["failed"] == ["IsograftError", 2]
     assert told.count("isograft: the second process has found something wrong") == 1
     assert not (home / "failed" / "model.json").exists()
+
+
+def test_what_is_measured_is_decided_by_one_and_a_time_limit_is_kept_by_all(home: Path) -> None:
+    assert [_log(home, 0, rank)["timed"] for rank in (0, 1)] == ["done", "done"]
+    plan = {entry["name"]: entry["value"] for entry in isograft.model.Model.load(home / "timed").passport.plan}
+    assert plan["precision"] in {"fp32", "bf16"} and plan["step_seconds"]
+    assert int(_rows(home / "timed")[-1]["step"]) == plan["total_steps"]
+
+
+def _srun(home: Path, restarts: int) -> list[subprocess.Popen[str]]:
+    """Two processes as srun starts them, by what it writes into the environment."""
+    options = ["--backbone", "test_resnet", "--image-size", "32", "--threads", "1", "--epochs", "30", "--batch-size", "8"]
+    words = [sys.executable, "-m", "isograft", "pretrain", str(home / "images"), "--out", str(home / "job"), *options]
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NTASKS": "2"}
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_RESTART_COUNT": str(restarts)}
+    return [
+        subprocess.Popen(
+            [*words, "--cache-dir", str(home / "cache")],
+            env=_environment(**step, **job, SLURM_PROCID=rank, SLURM_LOCALID=rank),
+            stderr=(home / f"srun-{restarts}-{rank}").open("w"),
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+
+
+def test_a_job_that_slurm_ends_and_puts_back_in_the_queue_goes_on(home: Path) -> None:
+    processes = _srun(home, 0)
+    patience = time.monotonic() + 200
+    while not (home / "job" / "run.json").exists() or "total_steps" not in (home / "job" / "run.json").read_text():
+        assert time.monotonic() < patience and all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    time.sleep(1)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    assert [process.wait(timeout=200) for process in processes] == [143, 143]
+    said = [(home / f"srun-0-{rank}").read_text() for rank in (0, 1)]
+    assert "stopped at step" in said[0] and "stopped" not in said[1]
+    assert [process.wait(timeout=200) for process in _srun(home, 1)] == [0, 0]
+    assert "srun has started this run again: it goes on from its last saved state" in (home / "srun-1-0").read_text()
+    assert isograft.model.Model.load(home / "job").passport.kind == "backbone"

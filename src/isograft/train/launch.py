@@ -77,3 +77,21 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
 def _even(environment: Mapping[str, str]) -> bool:
     """Whether SLURM's `4(x2)` names one number for all machines, and not a list as `4,3`."""
     return "," not in environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+
+
+def srun_address(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Where the processes of srun meet: the first machine of the step, at a port from the number of job and step.
+
+    MASTER_ADDR and MASTER_PORT come first, where they are set.
+
+    Raises:
+        IsograftError: The environment does not name the machines.
+    """
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    machines = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "")
+    address = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(machines)
+    if not address:
+        raise IsograftError("the environment does not name the machines of the SLURM job; set MASTER_ADDR to the first of them")
+    numbers = [int(environment.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+    return address, int(environment.get("MASTER_PORT") or 15000 + (numbers[0] + 101 * numbers[1]) % 10000)

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from isograft import console
 from isograft.errors import Diverged, IsograftError, RunInterrupted, ToldElsewhere, interruption_code
-from isograft.train.launch import Ranks, ranks_of
+from isograft.train.launch import Ranks, ranks_of, srun_address
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
@@ -92,10 +92,8 @@ def _connect(ranks: Ranks) -> None:
     if dist.is_initialized():
         raise IsograftError("torch.distributed is in use already in this process; let isograft begin it")
     if ranks.launcher == "srun":
-        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
-        found = SLURMEnvironment()
-        os.environ.update(MASTER_ADDR=found.main_address, MASTER_PORT=str(found.main_port))
+        address, port = srun_address(os.environ)
+        os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
         os.environ.update(WORLD_SIZE=str(ranks.world_size), RANK=str(ranks.rank))
         os.environ.update(LOCAL_RANK=str(ranks.local_rank), LOCAL_WORLD_SIZE=str(ranks.local_world_size))
     if torch.cuda.is_available():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isograft.errors import IsograftError
-from isograft.train.launch import Ranks, ranks_of
+from isograft.train.launch import Ranks, ranks_of, srun_address
 
 SRUN = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}
 SRUN |= {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "17"}
@@ -51,3 +51,18 @@ def test_another_number_on_every_machine_is_refused(changed: dict[str, str]) -> 
 def test_a_broken_environment_is_named() -> None:
     with pytest.raises(IsograftError, match="does not say which process this is"):
         ranks_of({"WORLD_SIZE": "two", "RANK": "0"})
+
+
+def test_processes_of_srun_meet_at_the_first_machine_of_their_step() -> None:
+    assert srun_address({"SLURM_STEP_NODELIST": "gpu[007-009,12],x1", "SLURM_NODELIST": "a1", "SLURM_JOB_ID": "12345"}) == ("gpu007", 17345)
+    assert srun_address({"SLURM_NODELIST": "a1,a2", "SLURM_JOB_ID": "3", "MASTER_PORT": "29500"}) == ("a1", 29500)
+    assert srun_address({"SLURM_NODELIST": "a1,a2", "MASTER_ADDR": "10.0.0.1"})[0] == "10.0.0.1"
+
+
+def test_two_steps_of_a_job_meet_at_two_ports() -> None:
+    assert len({srun_address({"SLURM_NODELIST": "a1", "SLURM_JOB_ID": "3", "SLURM_STEP_ID": step})[1] for step in ("0", "1")}) == 2
+
+
+def test_a_job_without_machines_is_named() -> None:
+    with pytest.raises(IsograftError, match="set MASTER_ADDR"):
+        srun_address({"SLURM_JOB_ID": "3"})
