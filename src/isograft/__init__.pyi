@@ -136,7 +136,7 @@ def pretrain(
         backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
         image_size: Side of the square the network sees, in pixels.
         epochs: Passes over the training images.
-        batch_size: Images per step.
+        batch_size: Images per step, of all processes together.
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.
         precision: Arithmetic of the network; auto measures which is faster here.
@@ -210,7 +210,7 @@ def finetune(
         backbone_arg: Argument of the backbone as key=value, for example width=8; repeatable.
         image_size: Side of the square the network sees, in pixels.
         epochs: Passes over the training images.
-        batch_size: Images per step.
+        batch_size: Images per step, of all processes together.
         lr: Peak learning rate of the backbone.
         domain: Preset of image variations that leave the meaning unchanged.
         precision: Arithmetic of the network; auto measures which is faster here.

@@ -38,7 +38,7 @@ class TrainingSettings(DataSettings):
     backbone_arg: tuple[str, ...] = Field((), description="Argument of the backbone as key=value, for example width=8; repeatable.")
     image_size: Annotated[int, Field(ge=8, le=2048)] | Auto = Field("auto", description="Side of the square the network sees, in pixels.")
     epochs: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="Passes over the training images.")
-    batch_size: Annotated[int, Field(ge=2)] | Auto = Field("auto", description="Images per step.")
+    batch_size: Annotated[int, Field(ge=2)] | Auto = Field("auto", description="Images per step, of all processes together.")
     lr: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="Peak learning rate of the backbone.")
     domain: DomainName = Field("auto", description="Preset of image variations that leave the meaning unchanged.")
     precision: PrecisionName = Field("auto", description="Arithmetic of the network; auto measures which is faster here.")

@@ -5,6 +5,7 @@ There is no option for it: the launcher knows the machines, the devices and wher
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
             rank, local = int(environment["RANK"]), int(environment.get("LOCAL_RANK", environment["RANK"]))
             launcher, restarts = "torchrun", int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
             launch = environment.get("TORCHELASTIC_RUN_ID", "")
+            launch = f"by process {os.getppid()}" if launch == "none" else launch  # all launches without a name are called so
         elif "SLURM_STEP_NUM_TASKS" in environment:  # only inside of srun, not in the script around it
             world, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", 1))
             rank, local = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])

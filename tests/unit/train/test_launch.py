@@ -53,6 +53,14 @@ def test_a_broken_environment_is_named() -> None:
         ranks_of({"WORLD_SIZE": "two", "RANK": "0"})
 
 
+def test_a_launch_of_torchrun_without_a_name_is_known_by_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = []
+    for parent in (7, 7, 8):
+        monkeypatch.setattr("os.getppid", lambda parent=parent: parent)
+        launches.append(ranks_of({**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"}).launch)
+    assert launches[0] == launches[1] != launches[2]
+
+
 def test_processes_of_srun_meet_at_the_first_machine_of_their_step() -> None:
     assert srun_address({"SLURM_STEP_NODELIST": "gpu[007-009,12],x1", "SLURM_NODELIST": "a1", "SLURM_JOB_ID": "12345"}) == ("gpu007", 17345)
     assert srun_address({"SLURM_NODELIST": "a1,a2", "SLURM_JOB_ID": "3", "MASTER_PORT": "29500"}) == ("a1", 29500)
