@@ -101,11 +101,17 @@ def test_what_is_measured_before_a_training_is_measured_in_parts_too(train: Runs
     assert measured[0].watch > 0
 
 
-def test_several_processes_say_that_they_cannot_split_their_batches(train: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isograft.train.accumulation.world_size", lambda: 2)
+def test_one_of_several_processes_ends_and_goes_on_in_parts_when_it_is_started_again(train: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     room_for(monkeypatch, most=5)
-    with pytest.raises(IsograftError, match=r"process 0 has not enough memory at step 0; use a smaller --batch-size"):
-        train("finetune", "model")
+    with monkeypatch.context() as several:
+        several.setattr("isograft.train.accumulation.world_size", lambda: 2)
+        with pytest.raises(IsograftError, match=r"full in process 0 at step 0: with --resume the network sees 8 of its 16 pictures"):
+            train("finetune", "model")
+        with pytest.raises(IsograftError, match=r"sees 4 of its 16 pictures"):
+            train("finetune", "model", resume=True)
+        model = train("finetune", "model", resume=True)
+    assert decision(model, "micro_batch")["value"] == [[0, 8], [0, 4]]
+    assert not (model / "checkpoints").exists()
 
 
 def test_an_error_that_is_no_full_memory_passes(train: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,14 +164,6 @@ def test_weights_that_an_update_made_no_numbers_send_the_run_back_or_make_no_mod
     assert all(np.isfinite(value).all() for value in load_file(model / "model.safetensors").values())
 
 
-def test_several_processes_do_not_go_back(train: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    met = diverging(monkeypatch, "finetune", step=1, above=0.5)
-    monkeypatch.setattr(recovery, "world_size", lambda: 2)
-    with pytest.raises(IsograftError, match=r"the loss became nan at step 1; the last good state is kept"):
-        train("finetune", "model")
-    assert met == [1.0]
-
-
 def test_a_signal_in_the_step_that_diverges_is_not_forgotten(train: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     met = diverging(monkeypatch, "finetune", step=5, above=0.5)
     check = MODULES["finetune"].check_loss
