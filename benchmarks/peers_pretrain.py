@@ -12,7 +12,8 @@ ROC AUC against seconds. The figure is how many times longer the peer takes to t
 benchmark is looked at. With --images the folder's own classes are told. Finished runs are kept in --out: the same command
 continues.
 
-Claim: the AUC that lightly-train ends with, in a third of its time.
+Claims, with views of one size as the peer has them: 1.7 times the images per second of lightly-train's default run with SimCLR, in
+less memory; by default: the AUC that it ends with, in a third of its time.
 
     python benchmarks/peers_pretrain.py --out /tmp/peers-pretrain [--peer-python VENV/bin/python] [--methods simclr dino]
 """
@@ -42,7 +43,10 @@ PROBED = ("nv", "mel", "bkl", "bcc", "vasc")
 """Diagnoses of the Vienna images with at least a hundred images."""
 OURS, PEER = "isograft", "lightly-train"
 CURVES = (OURS, PEER)
+SAME_VIEWS = ("isograft, one size", PEER)
 AIM = 3.0
+SPEED_AIM = 1.7
+"""Times the images per second of lightly-train with SimCLR, which is bound by its step and not by its loader."""
 
 
 def options() -> argparse.Namespace:
@@ -145,6 +149,17 @@ def speeds(args: argparse.Namespace, out: Path, tools: Sequence[str], images: Pa
         }
 
 
+def against_peer(speed: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """By method: how many times the peer's images per second, and which part of its memory, ours makes with views of one size."""
+    found = {}
+    for method in dict.fromkeys(row["method"] for row in speed):
+        ours, theirs = (next((row for row in speed if (row["method"], row["tool"]) == (method, tool)), None) for tool in SAME_VIEWS)
+        if ours and theirs:
+            rate = significant(ours["images_per_s"] / theirs["images_per_s"])
+            found[method] = {"times_images_per_s": rate, "times_memory": significant(ours["peak_memory_mb"] / theirs["peak_memory_mb"])}
+    return found
+
+
 def curves(
     args: argparse.Namespace, out: Path, tools: Sequence[str], images: Path, manifest: Path, records: Records
 ) -> list[dict[str, Any]]:
@@ -231,6 +246,7 @@ def main() -> int:
         records = Records(out / "runs.jsonl", json.dumps([result["setting"], args.speed_images, result.get("peer")]))
         if args.speed_images:
             result["speed"] = list(speeds(args, out, tools, images, records))
+            result["against_lightly_train"] = against_peer(result["speed"])
         rows = curves(args, out, tools, images, manifest, records) if args.pool else []
         columns = ("method", "tool", "epochs", "seed", "seconds", "auc", "pss_mb")
         result["auc_against_seconds"] = [{name: row[name] for name in columns} for row in rows]
@@ -239,7 +255,8 @@ def main() -> int:
         result["time_to_the_same_auc_by_seed"] = [{"method": found["method"], **one} for found in told for one in found["seeds"]]
         shutil.rmtree(out / "run", ignore_errors=True)
     finish(result, args)
-    return int(any(found["times_less_time"] is None or found["times_less_time"] < AIM for found in told))
+    slow = result.get("against_lightly_train", {}).get("simclr", {}).get("times_images_per_s", SPEED_AIM) < SPEED_AIM
+    return int(slow or any(found["times_less_time"] is None or found["times_less_time"] < AIM for found in told))
 
 
 if __name__ == "__main__":

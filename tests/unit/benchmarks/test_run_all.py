@@ -92,6 +92,19 @@ def test_times_to_the_same_auc_are_compared_seed_by_seed_and_never_reached_is_no
     assert compared([row for row in rows if row["tool"] == "isograft"], "simclr") is None
 
 
+def test_speed_and_memory_are_compared_with_views_of_one_size(module):
+    rows = [
+        {"method": method, "tool": tool, "images_per_s": rate, "peak_memory_mb": memory}
+        for method, tool, rate, memory in [
+            ("simclr", "isograft", 400.0, 900),
+            ("simclr", "isograft, one size", 180.0, 800),
+            ("simclr", "lightly-train", 100.0, 1600),
+            ("dino", "isograft, one size", 90.0, 800),
+        ]
+    ]
+    assert module("peers_pretrain").against_peer(rows) == {"simclr": {"times_images_per_s": 1.8, "times_memory": 0.5}}
+
+
 def test_a_command_that_takes_too_long_is_ended_with_all_its_children(module):
     watching = module("watching")
     parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
