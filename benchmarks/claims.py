@@ -102,6 +102,13 @@ CLAIMS = (
         ("--quick", "--images", "{images}", "--threads", "1"),
         minutes=25,
     ),
+    Claim(
+        "parallel-convolutions",
+        "parallel_convolutions.py",
+        "the paper's four parallel convolutions run fastest one by one on a CPU",
+        tuple(Target(f"{way} / one by one", ("time_of_all_blocks", "*", way), ">=", 1.0) for way in ("merged", "in two", "grouped")),
+        minutes=3,
+    ),
     Claim("step", "step.py", "what bounds a training step, and what matrix products, bf16 and the fused optimizer gain", minutes=10),
     Claim(
         "pretrain-simclr",
