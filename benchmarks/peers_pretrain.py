@@ -71,7 +71,7 @@ def options() -> argparse.Namespace:
     asked.add_argument("--splits", type=int, default=5)
     peers.add_options(asked, PEER)
     smallest = {"speed_images": 16, "speed_epochs": [1, 2], "rounds": 1, "pool": 40, "epochs": [1], "seeds": 1, "budgets": [3]}
-    smallest |= {"splits": 1, "size": 32, "batch_size": 8, "backbone": "test_resnet", "methods": ["simclr"]}
+    smallest |= {"splits": 1, "size": 32, "batch_size": 8, "methods": ["simclr"]}
     return arguments(asked, smallest)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ PRETRAIN: dict[str, Any] = {**SMALL, "epochs": 4, "method": "simclr"}
 FINETUNE: dict[str, Any] = {**SMALL, "epochs": 4}
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "whole": ("pretrain", PRETRAIN),
+    "shards": ("pretrain", {**PRETRAIN, "method": "vicreg", "data": "pool.parquet", "cache_limit": 0}),
     "classes": ("pretrain", {**PRETRAIN, "method": "supervised"}),
     "new": ("finetune", {**FINETUNE, "init": "scratch", "val_fraction": 0.3}),
     "paper": ("finetune", {**FINETUNE, "init": "scratch", "strategy": "paper"}),
@@ -83,11 +85,11 @@ TrainingModule.check_loss = check_loss
 
 def run(name, job=None, told=None, **more):
     verb, options = jobs[job or name]
-    options = {**options, **more}
+    options = {"data": "images", **options, **more}
     if options.get("init") == "whole":
         options["init"] = str(home / "whole")
     try:
-        getattr(isograft, verb)(home / "images", out=home / name, cache_dir=home / "cache", **options)
+        getattr(isograft, verb)(home / options.pop("data"), out=home / name, cache_dir=home / "cache", **options)
         log[told or name] = "done"
     except IsograftError as error:
         log[told or name] = [type(error).__name__, report(error)]
@@ -133,6 +135,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(count):
             image = np.random.default_rng([number, light]).normal(light, 40, size=(40, 40, 3)).clip(0, 255).astype(np.uint8)
             cv2.imwrite(str(home / "images" / kind / f"{number}.png"), image)
+    (home / "tar").mkdir()
+    with tarfile.open(home / "tar" / "0.tar", "w") as archive:
+        for path in sorted((home / "images").rglob("*.png")):
+            archive.add(path, path.name if path.parent.name == "dark" else f"light-{path.name}")
+    isograft.ingest(home / "tar", out=home / "pool.parquet")
     (home / "entry.py").write_text(ENTRY)
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3"]
     words += [str(home / "entry.py"), str(home), json.dumps(JOBS)]
@@ -154,8 +161,8 @@ def alone(home: Path) -> Path:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for name, (verb, options) in JOBS.items():
-        given = {**options, "init": home / "whole"} if options.get("init") == "whole" else options
-        getattr(isograft, verb)(home / "images", out=home / "alone" / name, cache_dir=home / "cache", **given)
+        given = {"data": "images", **options, **({"init": home / "whole"} if options.get("init") == "whole" else {})}
+        getattr(isograft, verb)(home / given.pop("data"), out=home / "alone" / name, cache_dir=home / "cache", **given)
     torch.set_num_threads(threads)
     return home / "alone"
 
@@ -183,7 +190,9 @@ def _weights(run: Path) -> torch.Tensor:
 def test_two_processes_train_the_network_of_one_and_tell_the_same_figures(name: str, home: Path, alone: Path) -> None:
     one, two = _weights(alone / name), _weights(home / name)
     assert one.shape == two.shape
-    assert float((one - two).norm() / one.norm()) < (2e-3 if name == "whole" else 5e-5)  # twelve steps of a contrast amplify rounding
+    assert float((one - two).norm() / one.norm()) < (
+        2e-3 if name in {"whole", "shards"} else 5e-5
+    )  # a loss over the whole batch amplifies rounding
     for before, after in zip(_rows(alone / name), _rows(home / name), strict=True):
         assert before.keys() == after.keys()
         for column in before.keys() - {"phase", "images_per_second"}:
