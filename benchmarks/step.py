@@ -4,7 +4,8 @@ For each network a bare step on images in memory (forward, backward, clipping, A
 convolutions, by dense matrices on small maps and by matrix products (`networks/matrix_convolution.py`), in fp32 and in bf16, and with
 AdamW in parts (not fused). Rates are medians, and ratios medians of the ratios of one round. The nominal arithmetic is counted over the
 library's convolutions; set against the time and the speed of a large matrix product of the same type, measured beside it, it is the
-fraction of the peak. On a GPU only the library's kernels run. `--cpu-time` counts the process's own time, which other work on the machine
+fraction of the peak. On a GPU only the library's kernels run. `--compile` adds torch.compile, with the seconds until its first step
+is done, which on a CPU are minutes. `--cpu-time` counts the process's own time, which other work on the machine
 disturbs less.
 
     python benchmarks/step.py --json step.json
@@ -78,10 +79,14 @@ def stepper(network: torch.nn.Module, images: torch.Tensor, precision: str, fuse
     return step
 
 
-def ways(library: torch.nn.Module, images: torch.Tensor, precisions: list[str]) -> Iterator[tuple[str, str, Step]]:
+def ways(library: torch.nn.Module, images: torch.Tensor, precisions: list[str], compiled: bool) -> Iterator[tuple[str, str, Step]]:
     """Kernels, precision, and the step by them."""
     for precision in precisions:
         yield "library", precision, stepper(copy.deepcopy(library), images, precision)
+        if compiled:
+            network = copy.deepcopy(library)
+            network.compile()
+            yield "torch.compile", precision, stepper(network, images, precision)
         for kernels in ("dense", "products") if images.device.type == "cpu" and has_choice(library) else ():
             network = copy.deepcopy(library)
             use_kernels(network, kernels)
@@ -113,16 +118,15 @@ def shares(step: Step) -> dict[str, float]:
     return {part: round(spent / whole, 3) for part, spent in seconds.most_common()}
 
 
-def seconds_in_turns(steps: dict[str, Step], turns: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of every step by round; one round before compiles kernels and does not count."""
+def seconds_in_turns(steps: dict[str, Step], turns: int, clock: Callable[[], float]) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Seconds of every step in a first round, which compiles kernels and does not count, and in every round after it."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(turns + 1):
+    for _ in range(turns + 1):
         for name, step in steps.items():
             began = clock()
             step()
-            if turn:
-                seconds[name].append(clock() - began)
-    return seconds
+            seconds[name].append(clock() - began)
+    return {name: spent[0] for name, spent in seconds.items()}, {name: spent[1:] for name, spent in seconds.items()}
 
 
 def measure(name: str, size: int, batch: int, args: Any) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
@@ -133,12 +137,13 @@ def measure(name: str, size: int, batch: int, args: Any) -> tuple[list[dict[str,
     with FlopCounterMode(display=False) as counter:
         library(images).sum().backward()
     library.zero_grad()
-    found = list(ways(library, images, args.precision))
+    found = list(ways(library, images, args.precision, args.compile))
     steps = {f"{kernels}, {precision}": step for kernels, precision, step in found}
     products = {precision: matrix_product(args.peak_side, precision) for precision in args.precision}
-    seconds = seconds_in_turns({**steps, **products}, args.turns, time.process_time if args.cpu_time else time.perf_counter)
+    first_steps, seconds = seconds_in_turns({**steps, **products}, args.turns, time.process_time if args.cpu_time else time.perf_counter)
     rows, first = [], seconds[next(iter(steps))]
-    for (kernels, precision, _), spent in zip(found, (seconds[way] for way in steps), strict=True):
+    for (kernels, precision, _), way in zip(found, steps, strict=True):
+        spent = seconds[way]
         step, peak = statistics.median(spent), 2 * args.peak_side**3 / statistics.median(seconds[precision])
         rows.append(
             {
@@ -146,6 +151,7 @@ def measure(name: str, size: int, batch: int, args: Any) -> tuple[list[dict[str,
                 "batch": batch,
                 "kernels": kernels,
                 "precision": precision,
+                "first_step_s": significant(first_steps[way], 3),
                 "images_per_s": significant(batch / step),
                 "over_first": significant(statistics.median(one / other for one, other in zip(first, spent, strict=True)), 3),
                 "gflop_per_image": significant(counter.get_total_flops() / batch / 1e9, 3),
@@ -161,6 +167,7 @@ def main() -> None:
     asked.add_argument("--networks", nargs="*", choices=list(CASES), default=[name for name in CASES if not name.startswith("test")])
     asked.add_argument("--precision", nargs="*", choices=list(TYPES), default=list(TYPES))
     asked.add_argument("--turns", type=int, default=5)
+    asked.add_argument("--compile", action="store_true", help="torch.compile as well")
     asked.add_argument("--cpu-time", action="store_true", help="measure the process's own time in place of the clock's")
     asked.add_argument("--peak-side", type=int, default=1536, help="rows of the matrices whose product is the peak")
     args = arguments(asked, QUICK)
