@@ -42,13 +42,10 @@ from isograft.data.manifest import Manifest
 from isograft.data.policy import POLICIES
 from isograft.data.preprocess import Preprocess
 from isograft.data.shard_images import ShardImages
-from isograft.networks.backbones import build_backbone, feature_count
-from isograft.ssl.method import Method, build_method
-from isograft.train.precision import choose_precision
 from isograft.train.start import WORKING_MARGIN
 from machine import cores
 from material import files_of, subset
-from throughput import pipeline_rate
+from throughput import Case, pipeline_rate, planned, trained
 from watching import watch
 
 HERE = "this machine"
@@ -131,19 +128,16 @@ def build(pool: Manifest, size: int, coded: bool, folder: Path) -> tuple[float, 
 def train(name: str, args: argparse.Namespace, images: ImageCache, pool: Manifest) -> dict[str, Any]:
     """Seconds and operations of one image in a SimCLR step of this network, at the last size."""
     size = args.sizes[-1]
-    backbone = build_backbone(name, {}, size)
-    precision, reason = choose_precision(backbone, size, torch.device("cpu"))
-    method = build_method("simclr", backbone, feature_count(backbone)).to(memory_format=torch.channels_last)
+    case = Case("pretrain", name, size, args.batch_size, args.steps, cores(), Path(), pool)
+    plan = planned(case)
+    method, specs = trained(case, plan)
     flops = operations(method, size)
-    shape = argparse.Namespace(size=size, batch_size=args.batch_size, steps=args.steps, threads=cores())
-    return {
-        "seconds": 1 / pipeline_rate(method, preprocess_at(size), images, pool.ids(), shape, precision),
-        "flops": flops,
-        "precision": f"{precision}: {reason}",
-    }
+    rate = pipeline_rate(case, method, plan, specs, images)
+    precision = next(entry for entry in plan if entry.name == "precision")
+    return {"seconds": 1 / rate, "flops": flops, "precision": f"{precision.value}: {precision.reason}"}
 
 
-def operations(method: Method, size: int, batch: int = 4) -> float:
+def operations(method: torch.nn.Module, size: int, batch: int = 4) -> float:
     """Floating point operations of one image, forward and backward, all its views."""
     views = [torch.randn(batch, 3, size, size) for _ in range(2)]
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused attention on a CPU goes uncounted

@@ -159,13 +159,14 @@ def measure(name: str, size: int, batch: int, args: Any) -> tuple[list[dict[str,
                 "of_peak": significant(counter.get_total_flops() / step / peak, 3),
             }
         )
-    return rows, {f"{name} at {size} px, {way}": shares(step) for way, step in steps.items() if "parts" not in way}
+    return rows, {f"{name} at {size} px, batch {batch}, {way}": shares(step) for way, step in steps.items() if "parts" not in way}
 
 
 def main() -> None:
     asked = parser(__doc__)
     asked.add_argument("--networks", nargs="*", choices=list(CASES), default=[name for name in CASES if not name.startswith("test")])
     asked.add_argument("--precision", nargs="*", choices=list(TYPES), default=list(TYPES))
+    asked.add_argument("--batch-size", type=int, nargs="*", help="images per step [default: from 4 to 64, by the network]")
     asked.add_argument("--turns", type=int, default=5)
     asked.add_argument("--compile", action="store_true", help="torch.compile as well")
     asked.add_argument("--cpu-time", action="store_true", help="measure the process's own time in place of the clock's")
@@ -175,9 +176,10 @@ def main() -> None:
         result |= {"threads": torch.get_num_threads(), "computes_with": torch.backends.cpu.get_cpu_capability(), "steps": [], "shares": {}}
         for name in args.networks:
             for size, batch in CASES[name]:
-                rows, parts = measure(name, size, batch, args)
-                result["steps"] += rows
-                result["shares"] |= parts
+                for images in args.batch_size or (batch,):
+                    rows, parts = measure(name, size, images, args)
+                    result["steps"] += rows
+                    result["shares"] |= parts
     finish(result, args)
 
 

@@ -56,8 +56,10 @@ class StepEnd(pl.Callback):
     """Lets the module finish its step first: Lightning would call callbacks, and so save the state, before the module's own hook."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Finish the step."""
-        pl_module.finish_step(ranks.mean_of({name: float(value) for name, value in outputs.items()}))
+        """Finish the step, of all processes."""
+        figures = ranks.mean_of({name: float(value) for name, value in outputs.items()})
+        pl_module.check_loss(figures["loss"])
+        pl_module.finish_step(figures)
 
 
 class Checkpoint(pl.Callback):
@@ -71,7 +73,7 @@ class Checkpoint(pl.Callback):
         self.history = history
         self.every_steps = every_steps
         self.seconds = minutes * 60
-        self.stop_requested = self.save_requested = False
+        self.stop_requested = self.save_requested = self.stopped = False
         self.stopped_by = 0
         self.saved_at = time.monotonic()
 
@@ -90,7 +92,7 @@ class Checkpoint(pl.Callback):
             ranks.on_first(lambda: self.keep() if self.run.checkpoint.exists() else None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when it is time."""
+        """Save when it is time. A signal that comes after the processes have agreed is one for the next step."""
         due = self.is_due(trainer.global_step)
         asked = self.save_requested or time.monotonic() - self.saved_at > self.seconds
         wanted = ranks.largest_of(self.stopped_by if self.stop_requested else int(asked))  # a signal's number, or 1 to save
@@ -100,8 +102,8 @@ class Checkpoint(pl.Callback):
             self.save_requested = False
             ranks.on_first(lambda: self._save(trainer, due))
             self.saved_at = time.monotonic()
-        if self.stop_requested:
-            trainer.should_stop = True
+        if wanted > 1:
+            self.stopped = trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """No run ends with weights that are not numbers."""
@@ -116,10 +118,10 @@ class Checkpoint(pl.Callback):
         """Write last.ckpt atomically, and history.csv beside it; weights that are not numbers never replace a good state."""
         target = self.run.checkpoint
         require_numbers(trainer.lightning_module, trainer.global_step)
+        state = trainer._checkpoint_connector.dump_checkpoint()  # trainer.save_checkpoint would wait for other processes
         temporary = neighbour(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            state = trainer._checkpoint_connector.dump_checkpoint()  # trainer.save_checkpoint would wait for other processes
             trainer.strategy.save_checkpoint(state, temporary)
             sync(temporary)
             temporary.replace(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,10 @@ from isograft.train.stream import BatchStream
 
 def training_device() -> torch.device:
     """The device training runs on: the GPU of this process, the first when it is alone, otherwise the CPU."""
-    return torch.device("cuda", ranks.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # same bytes again; read once, by the first matrix product
+    return torch.device("cuda", ranks.local_rank())
 
 
 def run_training(
@@ -77,17 +81,17 @@ def run_training(
     take_note(module.course)
     recovery = Recovery(run, module, kept, module.course)
     resumed = run.resumed
-    with _quiet_lightning(), signals_restored(), synchronised(module, training_device()):
+    with _quiet_lightning(), signals_restored(), _determinism_restored(), synchronised(module, training_device()):
         while True:
             trainer = _trainer([*kept, ProgressBar(pace, batch_size, what), checkpoint], precision, clip, run.path)
             exists = ranks.on_first(run.checkpoint.exists)
             problem = _fit(trainer, module, stream_of, run.checkpoint if resumed and exists else None)
             if problem is None:
                 break
-            recovery.back(problem)
+            recovery.back(problem, trainer.global_step)
             resumed = True
     history.write()
-    if checkpoint.stop_requested:
+    if checkpoint.stopped:
         told = f"stopped at step {trainer.global_step} of {pace.total}; the state is in {run.path}: add --resume to continue"
         raise RunInterrupted(told) from (Terminated() if checkpoint.stopped_by == signal.SIGTERM else None)
 
@@ -155,6 +159,19 @@ class StraightToDisk(TorchCheckpointIO):
         if not isinstance(state, dict) or "pytorch-lightning_version" not in state:
             raise IsograftError(f"{path} is no saved state of a training; {remedy}")
         return state
+
+
+@contextmanager
+def _determinism_restored() -> Iterator[None]:
+    """Put back at the end whether torch takes kernels that repeat themselves; meanwhile new memory is left as it is, and not filled."""
+    asked, gently = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked, warn_only=gently)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Ranks:
         launcher: Who started them.
         restarted: Whether the launcher has started them again: torchrun after one of them died, SLURM a job that was put back in the queue.
         launch: What the launcher calls this start, the same when it starts them again.
+        nameless: Whether nobody gave the launch a name.
     """
 
     rank: int = 0
@@ -33,6 +34,7 @@ class Ranks:
     launcher: str = ""
     restarted: bool = False
     launch: str = ""
+    nameless: bool = False
 
     @property
     def several(self) -> bool:
@@ -53,27 +55,29 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
     """
     try:
         if "WORLD_SIZE" in environment and "RANK" in environment:
-            world, local_world = int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"]))
-            rank, local = int(environment["RANK"]), int(environment.get("LOCAL_RANK", environment["RANK"]))
+            world, rank = int(environment["WORLD_SIZE"]), int(environment["RANK"])
+            local_world, local = (int(environment[name]) for name in ("LOCAL_WORLD_SIZE", "LOCAL_RANK")) if world > 1 else (1, 0)
             launcher, restarts = "torchrun", int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
             launch = environment.get("TORCHELASTIC_RUN_ID", "")
-            launch = f"by process {os.getppid()}" if launch == "none" else launch  # all launches without a name are called so
+            nameless = launch == "none"  # all launches without a name are called so
+            launch = f"by process {os.getppid()}" if nameless else launch
         elif "SLURM_STEP_NUM_TASKS" in environment:  # only inside of srun, not in the script around it
             world, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", 1))
             rank, local = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
             local_world = world // nodes if world % nodes == 0 and _even(environment) else 0
             launcher, restarts = "srun", int(environment.get("SLURM_RESTART_COUNT", 0))
-            launch = environment.get("SLURM_JOB_ID", "")
+            launch, nameless = environment.get("SLURM_JOB_ID", ""), False
         else:
             return Ranks()
     except (KeyError, ValueError) as error:
-        raise IsograftError(f"the environment does not say which process this is ({error}); start it with torchrun or srun") from error
+        told = f"the environment names several processes, but not which of them this is ({error}); start them with torchrun or srun"
+        raise IsograftError(told + ", or unset WORLD_SIZE and RANK for a single process") from error
     if local_world < 1 or world % local_world or not 0 <= local < local_world:
         raise IsograftError(
             f"{launcher} started {world} processes unevenly on the machines; start the same number on each "
             "(--nproc-per-node, --ntasks-per-node)"
         )
-    return Ranks(rank, world, local, local_world, launcher, restarts > 0, f"{launcher} {launch}" if launch else "")
+    return Ranks(rank, world, local, local_world, launcher, restarts > 0, f"{launcher} {launch}" if launch else "", nameless)
 
 
 def _even(environment: Mapping[str, str]) -> bool:

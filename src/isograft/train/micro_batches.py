@@ -101,16 +101,16 @@ def in_parts(modules: Sequence[nn.Module], size: int | None) -> Iterator[None]:
         return
     with ExitStack() as undo:
         for module in modules:
-            module.forward = functools.partial(_forward, module.forward, module, size)
+            module.forward = functools.partial(_forward, module.forward, module, size, least_part(module))
             undo.callback(module.__dict__.pop, "forward")
         yield
 
 
-def _forward(forward: Callable[[Tensor], Tensor], module: nn.Module, size: int, images: Tensor) -> Tensor:
-    count = -(-len(images) // size)
+def _forward(forward: Callable[[Tensor], Tensor], module: nn.Module, size: int, least: int, images: Tensor) -> Tensor:
+    count = max(1, min(-(-len(images) // size), len(images) // least))
     if count == 1:
         return forward(images)
-    parts = images.tensor_split(count)  # as even as can be: no part is left with a single image
+    parts = images.tensor_split(count)  # as even as can be, and of an odd number one part larger rather than too small
     if not torch.is_grad_enabled():
         return torch.cat([forward(part) for part in parts])
     contexts = functools.partial(_contexts, module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from isograft.data.loader import Batch
 from isograft.data.preprocess import Preprocess
 from isograft.errors import Diverged
 from isograft.plan import Plan
-from isograft.ssl.gather import mean_over_ranks, rank
+from isograft.ssl.gather import rank
 from isograft.train.accumulation import Accumulation
 from isograft.train.callbacks import History
 from isograft.train.course import Course
@@ -80,15 +81,19 @@ class TrainingModule(pl.LightningModule):
         """Tell the history of what changes at this step."""
         self.course.note(self.history, self.global_step, self.global_step / self.plan["steps_per_epoch"])
 
-    def check_loss(self, loss: torch.Tensor) -> None:
-        """Refuse a loss that is no number, in any process: all of them do.
+    def check_loss(self, loss: float) -> None:
+        """Refuse a loss that is no number, before the state is measured or saved.
+
+        Asked after the step, when a GPU has computed the loss anyway: the spoilt weights are not kept.
+
+        Args:
+            loss: That of the step just taken, over all processes.
 
         Raises:
             Diverged: It is none.
         """
-        whole = mean_over_ranks(loss.detach())
-        if not torch.isfinite(whole):
-            raise Diverged(f"the loss became {whole.item()} at step {self.global_step}")
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss became {loss} at step {self.global_step - 1}")
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step; a batch that does not fit into memory is computed again in smaller parts, from the same numbers."""

@@ -17,6 +17,7 @@ from isograft.data.source import default_cache_dir, open_data
 from isograft.plan import Edits, Plan
 from isograft.run import RunFolder
 from isograft.settings import TrainingSettings
+from isograft.settings.training import CACHE_LIMIT_GB
 from isograft.train.ranks import on_first_of_machine, require_same
 from isograft.train.start import Start, open_start
 from isograft.train.views import plan_image_size
@@ -56,18 +57,17 @@ class Opening(Generic[S]):
         median = int(np.median(self.short_sides()))
         return self.start.preprocess(plan_image_size(self.plan, self.settings.image_size, median, device, self.start.image_size))
 
-    def cached(self, manifest: Manifest, preprocess: Preprocess) -> ImageCache:
+    def cached(self, manifest: Manifest, preprocess: Preprocess, limit_gb: float = CACHE_LIMIT_GB) -> ImageCache:
         """Decode images at working size, or find them decoded."""
         folder = self.settings.cache_dir or default_cache_dir()
-        return on_first_of_machine(lambda: ImageCache.build(manifest, preprocess, folder, self.threads))
+        return on_first_of_machine(lambda: ImageCache.build(manifest, preprocess, folder, self.threads, limit_gb))
 
     def pool(self, manifest: Manifest, preprocess: Preprocess, limit_gb: float) -> ImageCache | ShardImages:
         """Decode images at working size, or leave those in tar shards where they are if their cache would exceed the limit."""
         if lie_in_shards(manifest) and exceeds(manifest, preprocess, limit_gb):
             self.plan.state("images", "from shards", f"a cache would take more than --cache-limit {limit_gb:g} GB; read block by block")
             return ShardImages(manifest, preprocess)
-        folder = self.settings.cache_dir or default_cache_dir()
-        return on_first_of_machine(lambda: ImageCache.build(manifest, preprocess, folder, self.threads, limit_gb))
+        return self.cached(manifest, preprocess, limit_gb)
 
 
 def open_training(run: RunFolder, settings: S) -> Opening[S]:

@@ -49,8 +49,7 @@ def _seconds_per_step(method: Method, specs: list[ViewSpec], plan: Plan, preproc
     method.train()
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-6, fused=True)
     batch = plan["batch_size"] // world_size()
-    shapes = [(batch, spec.size) for spec in specs for _ in range(spec.count)]
-    views = [_noise(batch, side, device) for batch, side in shapes]
+    views = [_noise(batch, spec.size, device) for spec in specs for _ in range(spec.count)]
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
 
     def once(micro: int) -> None:

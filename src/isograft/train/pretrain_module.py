@@ -59,7 +59,6 @@ class PretrainModule(TrainingModule):
         views = [self.preprocess.normalise(view) for view in batch.views]
         with in_parts(self.method.by_image(), self.course.micro_batch(self.global_step)):
             output = self.method(views, batch.labels)
-        self.check_loss(output.loss)
         return {"loss": output.loss, **output.terms}
 
     def finish_step(self, figures: dict[str, float]) -> None:

@@ -11,6 +11,7 @@ from isograft.data.manifest import Manifest
 from isograft.errors import IsograftError
 from isograft.plan import Plan
 from isograft.settings import PretrainSettings
+from isograft.train.monitoring import SAMPLE
 from isograft.train.shares import even, plan_processes
 from isograft.train.statistics import statistics_reason
 
@@ -117,7 +118,7 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
         steps, reason = settings.epochs * per_epoch, "as asked"
     else:
         steps, reason = DEFAULT_EPOCHS * per_epoch, f"{DEFAULT_EPOCHS} epochs; more need --epochs or --max-time"
-    most, watching = steps, 1
+    most, watching = steps, min(_watching_steps(plan, images), math.ceil(steps / 3))
     limit = time_limit(settings, plan)
     if costs is not None and limit is not None:
         fit, mean = _fitting(plan, costs, limit)
@@ -133,7 +134,17 @@ def plan_steps(plan: Plan, settings: PretrainSettings, images: int, costs: Costs
     plan.revise("epochs", round(total / per_epoch, 2), f"{total} steps of {plan['batch_size']} of {images} images")
     plan.decide("warmup", max(1, min(total // 10, 2 * per_epoch)) / max(2, total), "share of the run: a tenth, two epochs at most")
     plan.decide("history_every", max(1, total // 100), "a hundred rows of history")
-    plan.decide("monitor_every", max(1, math.ceil(total / 10), watching), "ten times per run, at a twentieth of its time at most")
+    plan.decide("monitor_every", max(1, math.ceil(total / 10), watching), "ten times per run, or three where that would take too long")
+
+
+def _watching_steps(plan: Plan, images: int) -> int:
+    """Steps that take so long that a look at the embedding after them adds a twentieth: counted, where nothing was measured.
+
+    A step is forward and backward, three times the arithmetic of the former, for two views; a look is forward for its sample.
+    """
+    size = plan["image_size"]
+    area = sum(share * (int(side) / size) ** 2 for side, share in plan["resolution"])
+    return int(math.ceil(min(SAMPLE, images) / (WATCHING_SHARE * 3 * 2 * plan["batch_size"] * area)))
 
 
 def _fitting(plan: Plan, costs: Costs, limit: float) -> tuple[int, float]:

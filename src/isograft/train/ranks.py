@@ -8,8 +8,10 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -105,12 +107,14 @@ def _connect(ranks: Ranks) -> None:
         torch.cuda.set_device(ranks.local_rank)
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        _store = _meeting_place(ranks)
+        console.say(f"waiting for {ranks.world_size} processes at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}")
+        place = _meeting_place(ranks)
+        _store = dist.PrefixStore(f"isograft-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", place)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=_store, rank=ranks.rank, world_size=ranks.world_size)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, KeyError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise IsograftError(f"process {ranks.rank} cannot join the others at {where}: {error}; check that it can be reached") from error
-    _control, _here = dist.new_group(backend="gloo", timeout=PATIENCE), ranks
+    _control, _here = dist.new_group(backend="gloo", timeout=PATIENCE), replace(ranks, launch=_launch(ranks, place))
     atexit.register(dist.destroy_process_group)
 
 
@@ -119,11 +123,23 @@ def _meeting_place(ranks: Ranks) -> Any:
 
     torchrun may keep it over a restart, with the addresses of the dead still in it, so every attempt has its own part.
     """
-    address, port, attempt = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    keeps = ranks.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    patience = dist.default_pg_timeout
-    store = dist.TCPStore(address, port, ranks.world_size, keeps, timeout=patience, multi_tenant=True)  # type: ignore[attr-defined]
-    return dist.PrefixStore(f"isograft-{attempt}", store)  # type: ignore[attr-defined]
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    keeps, patience = ranks.rank == 0 and not _kept_by_torchrun(), dist.default_pg_timeout
+    return dist.TCPStore(address, port, ranks.world_size, keeps, timeout=patience, multi_tenant=True)  # type: ignore[attr-defined]
+
+
+def _kept_by_torchrun() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _launch(ranks: Ranks, place: Any) -> str:
+    """What this launch is called: of torchrun's without a name, the first attempt makes one up and leaves it for the next.
+
+    A process number alone would not do: that of torchrun in a container is the same every time.
+    """
+    if not (_kept_by_torchrun() and ranks.nameless):
+        return ranks.launch
+    return f"{ranks.launch}, {place.compare_set('isograft-launch', '', uuid.uuid4().hex).decode()}"
 
 
 def local_rank() -> int:
@@ -166,14 +182,15 @@ def on_first(work: Callable[[], T]) -> T:
     """
     if _control is None:
         return work()
-    answer: tuple[T | None, IsograftError | None] = (None, None)
+    answer: tuple[T | None, Exception | None] = (None, None)
     if dist.get_rank() == 0:
         try:
             answer = (work(), None)
-        except IsograftError as error:
+        except Exception as error:  # whatever it is, the others wait to hear of it
             answer = (None, error)
     result, problem = answer
-    told = _broadcast([result, None if problem is None else str(problem), getattr(problem, "exit_code", 0), isinstance(problem, Diverged)])
+    code = getattr(problem, "exit_code", IsograftError.exit_code)
+    told = _broadcast([result, None if problem is None else str(problem), code, isinstance(problem, Diverged)])
     if problem is not None:
         raise problem
     if told[3]:

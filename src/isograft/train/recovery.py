@@ -94,8 +94,8 @@ class Recovery:
         self._further = copy.deepcopy(further)
         self._states = [copy.deepcopy(callback.state_dict()) for callback in callbacks]
 
-    def back(self, problem: str) -> None:
-        """Put everything back, and halve the rates from there on.
+    def back(self, problem: str, at: int) -> None:
+        """Put everything back, and halve the rates from there on: those at the step `at`, which went wrong.
 
         The state goes first: a run that is killed in between meets the same problem again, and comes here again.
 
@@ -108,7 +108,7 @@ class Recovery:
         step = ranks.on_first(self._choose)
         if step == 0:
             self._to_start()
-        scale = 0.5 ** (self.course.returns + 1)
+        scale = 0.5 * self.course.lr_scale(at)
         place = f"back to the sound state of step {step}" if step else "back to the start"
         self.course.change(LR_SCALE, step, scale, f"{problem}: {place}, with {scale:g} of the planned learning rates from there on")
 

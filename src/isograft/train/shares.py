@@ -8,8 +8,8 @@ from isograft.ssl.gather import world_size
 
 
 def even(batch: int) -> int:
-    """The largest number of images up to `batch`, but at least one each, that the processes can share evenly."""
-    return max(1, batch // world_size()) * world_size()
+    """The largest number of images up to `batch` that the processes can share evenly; `batch` itself where it has not one for each."""
+    return batch // world_size() * world_size() or batch
 
 
 def plan_processes(plan: Plan) -> None:
@@ -24,5 +24,7 @@ def plan_processes(plan: Plan) -> None:
     processes, batch = world_size(), plan["batch_size"]
     if processes > 1 or "processes" in plan:
         plan.state("processes", processes, "started together; each computes an equal share of every batch")
+    if batch < processes:
+        raise IsograftError(f"a batch of {batch} images cannot be shared by {processes} processes; start at most {batch}")
     if batch % processes:
         raise IsograftError(f"a batch of {batch} images cannot be shared evenly by {processes} processes; give --batch-size {even(batch)}")

@@ -19,6 +19,13 @@ class Numbered:
         self.count, self.fails_at = count, fails_at
         self.asked: list[int] = []
         self.closed = False
+        self.by: set[str] = set()
+        self._asked = threading.Condition()
+
+    def reached(self, number: int) -> bool:
+        """Whether a batch is asked for, within a while."""
+        with self._asked:
+            return self._asked.wait_for(lambda: number in self.asked, timeout=30)
 
     def __len__(self) -> int:
         return self.count
@@ -26,7 +33,10 @@ class Numbered:
     def __iter__(self) -> Iterator[Batch]:
         try:
             for number in range(self.count):
-                self.asked.append(number)
+                with self._asked:
+                    self.asked.append(number)
+                    self._asked.notify_all()
+                self.by.add(threading.current_thread().name)
                 if number == self.fails_at:
                     raise OSError("no such image")
                 yield Batch([torch.full((1, 2, 2, 3), number, dtype=torch.uint8)], torch.tensor([number]), None)
@@ -46,10 +56,18 @@ def test_every_batch_comes_once_and_in_order(count: int) -> None:
 def test_a_batch_is_begun_before_the_one_before_it_is_in_use() -> None:
     source = Numbered(4)
     batches = iter(AheadOnDevice(source, CPU))
-    next(batches)
-    assert source.asked == [0, 1]
-    next(batches)
-    assert source.asked == [0, 1, 2]
+    for number in range(3):
+        next(batches)
+        assert source.reached(number + 1)  # without being asked for it
+
+
+def test_a_batch_is_read_while_the_one_before_it_is_in_use() -> None:
+    source = Numbered(3)
+    batches = iter(AheadOnDevice(source, CPU))
+    names = set()
+    for _ in batches:
+        names.add(threading.current_thread().name)
+    assert names == {threading.main_thread().name} and source.by == {"isograft-ahead_0"}
 
 
 def test_stopping_early_closes_the_source_and_its_threads() -> None:
