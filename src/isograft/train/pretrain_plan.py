@@ -142,9 +142,10 @@ def _watching_steps(plan: Plan, images: int) -> int:
 
     A step is forward and backward, three times the arithmetic of the former, for two views; a look is forward for its sample.
     """
-    size = plan["image_size"]
+    size = max(int(side) for side, _ in plan["resolution"])
     area = sum(share * (int(side) / size) ** 2 for side, share in plan["resolution"])
-    return int(math.ceil(min(SAMPLE, images) / (WATCHING_SHARE * 3 * 2 * plan["batch_size"] * area)))
+    steps: int = math.ceil(min(SAMPLE, images) / (WATCHING_SHARE * 3 * 2 * plan["batch_size"] * area))
+    return steps
 
 
 def _fitting(plan: Plan, costs: Costs, limit: float) -> tuple[int, float]:

@@ -49,7 +49,7 @@ def test_another_number_on_every_machine_is_refused(changed: dict[str, str]) -> 
 
 
 def test_a_broken_environment_is_named() -> None:
-    with pytest.raises(IsograftError, match="does not say which process this is"):
+    with pytest.raises(IsograftError, match="names several processes, but not which of them this is"):
         ranks_of({"WORLD_SIZE": "two", "RANK": "0"})
 
 

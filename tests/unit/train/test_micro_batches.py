@@ -136,3 +136,10 @@ def test_work_is_done_on_as_many_images_as_fit() -> None:
         as_many_as_fit(work, 32, least=6)
     with pytest.raises(RuntimeError, match="another error"):
         as_many_as_fit(lambda size: (_ for _ in ()).throw(RuntimeError("another error")), 32)
+
+
+@pytest.mark.parametrize("images", [3, 5, 7, 21])
+def test_no_part_of_an_odd_number_is_a_single_image_where_batch_norm_needs_two(images: int) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    with in_parts([network], 2):
+        network(torch.randn(images, 4)).sum().backward()  # which refuses a single one

@@ -114,6 +114,7 @@ def test_a_run_may_grow_to_what_was_asked_for_and_no_further(asked: dict, edits:
 def test_a_pace_that_ends_elsewhere_than_the_run_is_refused() -> None:
     plan = Plan(edits=Edits(wanted={"pace": [[0, 0.0], [10, 1.0]]}, origin="plan.json"))
     plan.decide("batch_size", 10, "here")
+    plan.decide("resolution", [[16, 1.0]], "here")
     with pytest.raises(IsograftError, match="the pace of the plan file ends at step 10, but the run has 50 steps"):
         plan_steps(plan, PretrainSettings(data="d", out=Path("o"), epochs=5), 100, None)
 
@@ -165,3 +166,20 @@ def test_a_run_that_goes_back_counts_its_time_once_and_measures_its_speed_anew(m
         clock.now += 1.0
         watch.on_train_batch_end(At(step), None, None, None, 0)  # type: ignore[arg-type]
     assert (watch.elapsed, plan["total_steps"]) == (60.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "every"),
+    [
+        (1000, 1, 4),  # three looks, however long they take
+        (1000, 20, 34),  # 1,000 images forward are a twentieth of 34 steps of 100 images, 2 views, forward and backward
+        (1000, 50, 50),  # ten looks
+        (100, 20, 4),
+    ],
+)
+def test_a_short_run_on_many_images_is_watched_less_often(images: int, epochs: int, every: int) -> None:
+    plan = Plan()
+    plan.decide("batch_size", 100, "here")
+    plan.decide("resolution", [[16, 1.0]], "here")
+    plan_steps(plan, PretrainSettings(data="d", out=Path("o"), epochs=epochs), images, None)
+    assert plan["monitor_every"] == every
