@@ -88,7 +88,7 @@ def test_the_second_signal_does_not_wait_for_the_step_to_end(
         os.kill(os.getpid(), number)
         after.append("went on")
 
-    at_step(monkeypatch, "pretrain", 3, twice)
+    at_step(monkeypatch, "pretrain", 5, twice)
     assert ended(train.command("pretrain", "stopped")) == code
     assert after == []
     assert (tmp_path / "stopped" / "checkpoints" / "last.ckpt").is_file()
