@@ -44,6 +44,7 @@ BOUNDS: dict[str, Any] = {
     "schedule": Literal["cosine", "constant"],
     "convolutions": Literal["library", "products", "dense"],
     "views_on": Literal["cpu", "device"],
+    "parallel": Literal["replicated", "sharded"],
     "optimizer": Literal["adamw", "sgd"],
     "resolution": Annotated[list[tuple[Annotated[int, Field(ge=8, le=2048)], Share]], Field(min_length=1), AfterValidator(_whole)],
     "rotation": Annotated[float, Field(ge=0, le=180)],

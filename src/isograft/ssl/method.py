@@ -56,7 +56,7 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.name:
+        if "name" in vars(cls):  # torch makes subclasses of its own, of networks that it shares out
             METHODS[cls.name] = cls
 
     def __init__(self, backbone: nn.Module, features: int) -> None:

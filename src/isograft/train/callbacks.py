@@ -16,6 +16,7 @@ from isograft.run import RunFolder, sync, write_atomic
 from isograft.train import ranks
 from isograft.train.pace import Pace
 from isograft.train.recovery import keep_sound, require_numbers
+from isograft.train.sharding import whole
 
 
 class History(pl.Callback):
@@ -100,25 +101,28 @@ class Checkpoint(pl.Callback):
             self.request_stop(wanted)
         if due or wanted:
             self.save_requested = False
-            ranks.on_first(lambda: self._save(trainer, due))
-            self.saved_at = time.monotonic()
+            self.save(trainer)
+        if due:
+            ranks.on_first(self.keep)
         if wanted > 1:
             self.stopped = trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """No run ends with weights that are not numbers."""
-        ranks.on_first(lambda: require_numbers(trainer.lightning_module, trainer.global_step))
-
-    def _save(self, trainer: pl.Trainer, due: bool) -> None:
-        self.save(trainer)
-        if due:
-            self.keep()
+        with whole(trainer):
+            ranks.on_first(lambda: require_numbers(trainer.lightning_module, trainer.global_step))
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write last.ckpt atomically, and history.csv beside it; weights that are not numbers never replace a good state."""
-        target = self.run.checkpoint
+        """Gather the state from all processes and let the first write it; weights that are not numbers never replace a good state."""
+        with whole(trainer):
+            state = trainer._checkpoint_connector.dump_checkpoint()  # trainer.save_checkpoint would write in all of them
+            ranks.on_first(lambda: self._write(trainer, state))
+        self.saved_at = time.monotonic()
+
+    def _write(self, trainer: pl.Trainer, state: dict[str, Any]) -> None:
+        """Write last.ckpt atomically, and history.csv beside it."""
         require_numbers(trainer.lightning_module, trainer.global_step)
-        state = trainer._checkpoint_connector.dump_checkpoint()  # trainer.save_checkpoint would wait for other processes
+        target = self.run.checkpoint
         temporary = neighbour(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +137,6 @@ class Checkpoint(pl.Callback):
         finally:
             temporary.unlink(missing_ok=True)
         self.history.write()
-        self.saved_at = time.monotonic()
 
     def keep(self) -> None:
         """Keep the state of a step of the plan, so that the run can go back to it."""

@@ -50,6 +50,7 @@ def run_training(
     callbacks: Sequence[pl.Callback] = (),
     clip: float | None = None,
     save_every: int | None = None,
+    sharded: bool = False,
 ) -> None:
     """Train to the end of the stream, from the checkpoint of `run` when it is resumed.
 
@@ -71,6 +72,7 @@ def run_training(
         callbacks: Further callbacks, called before the checkpoint is taken.
         clip: Largest gradient norm.
         save_every: Also save the state after so many steps, once the callbacks have found it sound; the run can go back to it.
+        sharded: Whether each of several processes holds a part of the network only.
 
     Raises:
         RunInterrupted: The user pressed Ctrl-C, or a job scheduler sent SIGTERM; the state was saved.
@@ -83,7 +85,7 @@ def run_training(
     resumed = run.resumed
     with _quiet_lightning(), signals_restored(), _determinism_restored(), synchronised(module, training_device()):
         while True:
-            trainer = _trainer([*kept, ProgressBar(pace, batch_size, what), checkpoint], precision, clip, run.path)
+            trainer = _trainer([*kept, ProgressBar(pace, batch_size, what), checkpoint], precision, clip, run.path, sharded)
             exists = ranks.on_first(run.checkpoint.exists)
             problem = _fit(trainer, module, stream_of, run.checkpoint if resumed and exists else None)
             if problem is None:
@@ -111,7 +113,7 @@ def _fit(
     return None
 
 
-def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None, folder: Path) -> pl.Trainer:
+def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | None, folder: Path, sharded: bool) -> pl.Trainer:
     """A Lightning trainer that does nothing but the steps: saving, figures, signals and the screen are ours.
 
     Left to itself, Lightning would look for states called `hpc_ckpt` in the working directory of a SLURM job, and at SIGUSR1 write one
@@ -120,7 +122,7 @@ def _trainer(callbacks: Sequence[pl.Callback], precision: str, clip: float | Non
     on_gpu = training_device().type == "cuda"
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        **ranks.lightning_options(),
+        **ranks.lightning_options(sharded),
         deterministic="warn" if on_gpu else None,  # same bytes again; an operation that cannot is named in a warning
         benchmark=False,  # a measured choice of kernels may differ from run to run
         precision="bf16-mixed" if precision == "bf16" else "32-true",

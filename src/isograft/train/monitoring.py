@@ -22,6 +22,7 @@ from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_p
 from isograft.train import ranks
 from isograft.train.callbacks import History
 from isograft.train.micro_batches import as_many_as_fit
+from isograft.train.sharding import whole
 
 SAMPLE = 1000
 BATCH = 128
@@ -50,8 +51,9 @@ class EmbeddingMonitor(pl.Callback):
         """Measure after every so many steps."""
         if trainer.global_step % self.every or trainer.global_step == self.plan["total_steps"]:
             return  # the end is measured by `remeasure`
-        network, step = pl_module.method.export_backbone(), trainer.global_step
-        ranks.on_first(lambda: self.measure(embed(network, self.images, self.rows, self.preprocess, pl_module.device), step))
+        with whole(trainer):
+            network, step = pl_module.method.export_backbone(), trainer.global_step
+            ranks.on_first(lambda: self.measure(embed(network, self.images, self.rows, self.preprocess, pl_module.device), step))
 
     def remeasure(self, network: nn.Module) -> None:
         """Measure the network that is kept, whose batch statistics have changed since the last step."""
@@ -116,16 +118,18 @@ def embed(
     """Embed images as inference would see them.
 
     Args:
-        network: Maps float (B, 3, S, S) to (B, D); its train/eval mode is restored.
+        network: Maps float (B, 3, S, S) to (B, D); its train/eval mode is restored, and it goes back to the device where it was.
         images: Working-size images.
         rows: Which of them.
         preprocess: The one preprocessing.
-        device: Where the network is.
+        device: Where to compute.
 
     Returns:
         float32 (N, D) on the CPU.
     """
     training = [module for module in network.modules() if module.training]
+    home = next(network.parameters()).device
+    network.to(device)
     network.eval()
 
     def all_of_them(batch: int) -> Tensor:
@@ -138,5 +142,6 @@ def embed(
     try:
         return as_many_as_fit(all_of_them, BATCH)
     finally:
+        network.to(home)
         for module in training:
             module.training = True

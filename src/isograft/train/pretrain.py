@@ -38,6 +38,7 @@ from isograft.train.pretrain_plan import plan_steps, plan_training, time_limit
 from isograft.train.ranks import on_first
 from isograft.train.record import save_backbone
 from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_step
+from isograft.train.sharding import decide_parallel, is_sharded
 from isograft.train.shared_run import training_run
 from isograft.train.statistics import refresh_batch_statistics
 from isograft.train.stream import BatchStream
@@ -118,6 +119,8 @@ def _prepare(opening: Opening[PretrainSettings]) -> _Job:
         options["seed"] = settings.seed
     method = build_method(plan["method"], backbone, feature_count(backbone), **options)
     method = method.to(memory_format=torch.channels_last)
+    on_first(lambda: decide_parallel(plan, method, device))
+    plan.adopt(on_first(plan.dump))
     return _Job(opening, method, images, preprocess, planned_policy(plan), labels, device)
 
 
@@ -173,6 +176,7 @@ def _train(run: RunFolder, job: _Job, began: float) -> Model:
         callbacks=[monitor, *clock],
         clip=CLIP,
         save_every=monitor.every,
+        sharded=is_sharded(plan),
     )
     on_first(lambda: _finish(run, job, monitor, history))
     return Model.load(run.path)

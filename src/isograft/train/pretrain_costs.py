@@ -17,6 +17,7 @@ from isograft.train import monitoring, statistics
 from isograft.train.engine import training_device
 from isograft.train.micro_batches import as_many_as_fit, in_parts, largest_pass, least_part
 from isograft.train.pretrain_plan import Costs
+from isograft.train.sharding import in_shares, is_sharded
 
 SAVING_SECONDS = 2.0
 
@@ -36,8 +37,10 @@ def measure_costs(
     """
     device = training_device()
     trial = copy.deepcopy(method).to(device)
-    step = {int(size): _seconds_per_step(trial, specs_at(int(size)), plan, preprocess) for size, _ in plan["resolution"]}
     embedding = _seconds_per_image(trial, plan, preprocess)
+    if is_sharded(plan):
+        in_shares(trial, device)
+    step = {int(size): _seconds_per_step(trial, specs_at(int(size)), plan, preprocess) for size, _ in plan["resolution"]}
     watch = embedding * min(monitoring.SAMPLE, images)
     reserve = embedding * min(statistics.SAMPLE, images) + watch + SAVING_SECONDS
     return Costs(step, watch, reserve, time.monotonic() - began)

@@ -147,18 +147,23 @@ def local_rank() -> int:
     return here().local_rank if dist.is_available() and dist.is_initialized() else 0
 
 
-def lightning_options() -> dict[str, Any]:
-    """What a Lightning trainer must know of the processes: alone, or data-parallel with every gradient averaged.
+def lightning_options(sharded: bool = False) -> dict[str, Any]:
+    """What a Lightning trainer must know of the processes: alone, or each with a share of the batch and every gradient averaged.
 
     Buffers need not be sent around: batch statistics and centres are computed from all processes. Parameters without a gradient are
     allowed, since some networks have them.
+
+    Args:
+        sharded: Whether each of several processes holds a part of the network only.
     """
     if _control is None:
         return {"devices": 1}
     from pytorch_lightning.strategies import DDPStrategy
 
+    from isograft.train.sharding import Sharded
+
     ranks = here()
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    strategy = Sharded() if sharded else DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     return {"devices": ranks.local_world_size, "num_nodes": ranks.machines, "strategy": strategy}
 
 

@@ -82,3 +82,8 @@ def test_the_backbones_weights_are_exported() -> None:
             continue
         method = build_method(name, Pool(), 5, **({"classes": 2} if name == "supervised" else {}))
         assert set(method.export_backbone().state_dict()) == {"layer.weight", "layer.bias"}
+
+
+def test_a_subclass_without_a_name_of_its_own_takes_no_place_among_the_methods() -> None:
+    shared: type[Method] = type("Shared", (METHODS["simclr"],), {})
+    assert shared.name == "simclr" and METHODS["simclr"] is not shared
