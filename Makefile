@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DEMO := isograft-demo
 # Two processes share the machine's cores, so each gets one thread; nothing here reaches for the network while tests run.
-PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON) -m pytest --durations 25 -n 2 --dist loadfile
 
 .PHONY: help venv dev demo test check lint format docs bench bench-quick bench-peers pin wheel sbom advisories clean
 .DEFAULT_GOAL := help
