@@ -1,7 +1,8 @@
 """The open file of an image cache: every image is checked before it is used, and a damaged one is made again from its original.
 
 A checksum costs 2 to 8 % of rendering an image's views, asking for the file's time stamp less than 1 % (`benchmarks/cache_check.py`).
-So an image is checked when it is first read, and all are checked once more when the file has been written to since. What stays unseen
+So an image is checked when it is first read, all are checked once more when the file has been written to since, and at every reading once
+damage was met. What stays unseen
 is a medium that gives other bytes at a later reading without anyone having written them.
 """
 
@@ -72,7 +73,7 @@ class CacheFile:
         self.file, self.index, self.originals = file, index, originals
         self._trailer = trailer
         self._lock = threading.Lock()
-        self._told = False
+        self._told = False  # whether damage was seen; from then on everything is checked
         self._stamp = file.stamp()
         self._generation = 1  # counts how often the file was seen to have been written to
         self._checked = np.zeros(len(index), np.int64)  # the generation in which each image was found sound
@@ -84,12 +85,15 @@ class CacheFile:
             IsograftError: They are damaged, and the original is not there any more to make them from.
         """
         offset, _, _, size, checksum = self.index[slot].tolist()
+        before = self._current()
         try:
             found = self.file.read(size, offset)
         except OSError:
             found = b""
-        generation = self._current()  # after reading: what was written before was read
-        if self._checked[slot] != generation or len(found) != size:
+        generation = self._current()
+        # Bytes read just before another thread or process mended them are those of a file that is sound by now, so they are checked.
+        unsure = self._told or before != generation or self._checked[slot] != generation
+        if unsure or len(found) != size:
             if len(found) != size or zlib.crc32(found) != checksum:
                 return self._mended(slot)
             self._checked[slot] = generation

@@ -169,6 +169,27 @@ def test_several_threads_mend_side_by_side(manifest: Manifest, tmp_path: Path) -
     assert cache.path.read_bytes() == whole
 
 
+def test_bytes_read_just_before_another_thread_mended_them_are_not_taken_for_sound(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = build(manifest, tmp_path)
+    wanted = cache[3].copy()
+    spoil(cache.path, flipped)
+    read, stale = cache_file.File.read, []
+
+    def overtaken(self: cache_file.File, count: int, offset: int) -> bytes:
+        found = read(self, count, offset)
+        if not stale:
+            stale.append(found)
+            for _ in range(2):  # the other mends the image, and finds it sound
+                assert np.array_equal(cache[3], wanted)
+        return found
+
+    monkeypatch.setattr(cache_file.File, "read", overtaken)
+    assert np.array_equal(cache[3], wanted)
+    assert stale[0] != wanted.tobytes()
+
+
 def test_an_image_that_jpeg_changes_is_mended_to_what_the_cache_held(manifest: Manifest, tmp_path: Path) -> None:
     cache = build(manifest, tmp_path, limit_gb=1e-9)
     wanted = cache[1].copy()
