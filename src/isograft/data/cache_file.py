@@ -1,9 +1,8 @@
 """The open file of an image cache: every image is checked before it is used, and a damaged one is made again from its original.
 
 A checksum costs 2 to 8 % of rendering an image's views, asking for the file's time stamp less than 1 % (`benchmarks/cache_check.py`).
-So an image is checked when it is first read, all are checked once more when the file has been written to since, and at every reading once
-damage was met. What stays unseen
-is a medium that gives other bytes at a later reading without anyone having written them.
+So an image is checked when it is first read, once more when the file has been written to since, and at every reading once damage was
+met. What stays unseen is a medium that gives other bytes at a later reading without anyone having written them.
 """
 
 from __future__ import annotations
