@@ -184,15 +184,26 @@ def _run(tool: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
     return {**rounded, "weights": str(done.weights)}
 
 
-def worth(weights: Path, manifest: Path, args: argparse.Namespace, out: Path) -> float:
-    """Mean ROC AUC of linear probes on frozen features, over splits and budgets."""
+def worth(weights: Path | None, manifest: Path, args: argparse.Namespace, out: Path) -> float:
+    """Mean ROC AUC of linear probes on frozen features, over splits and budgets; of an untrained network without weights."""
     from isograft.train.start import open_start
     from recipe import probed
 
-    start = open_start(str(weights), args.backbone if weights.is_file() else "auto", ())
+    if weights is None:
+        start = open_start("scratch", args.backbone, ())
+    else:
+        start = open_start(str(weights), args.backbone if weights.is_file() else "auto", ())
     network = start.build(args.size)
     asked = argparse.Namespace(out=out, threads=args.threads, splits=args.splits, budgets=args.budgets)
     return float(np.mean([auc for _, _, auc in probed(network, start.preprocess(args.size), manifest, asked, 10**6)]))
+
+
+def untrained(seed: int, manifest: Path, args: argparse.Namespace, out: Path) -> float:
+    """What a network is worth that has learned nothing: the least that a pretraining must pass."""
+    import torch
+
+    torch.manual_seed(seed)
+    return worth(None, manifest, args, out)
 
 
 def seconds_to(curve: Sequence[tuple[float, float]], auc: float) -> float | None:
@@ -248,6 +259,7 @@ def main() -> int:
             result["speed"] = list(speeds(args, out, tools, images, records))
             result["against_lightly_train"] = against_peer(result["speed"])
         rows = curves(args, out, tools, images, manifest, records) if args.pool else []
+        result["auc_untrained"] = [significant(untrained(seed, manifest, args, out)) for seed in range(args.seeds)] if args.pool else []
         columns = ("method", "tool", "epochs", "seed", "seconds", "auc", "pss_mb")
         result["auc_against_seconds"] = [{name: row[name] for name in columns} for row in rows]
         told = [found for method in args.methods if (found := compared(rows, method))]
