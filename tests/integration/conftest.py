@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.integration.faults import Runs, draw_images
 
 from isograft.demo import Scale, tell
 from isograft.settings import DemoSettings
@@ -57,6 +58,18 @@ class Visit:
         seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         seen.page.on("request", lambda request: seen.requests.append(request.url))
         return seen
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class-per-folder tree of small images to train on."""
+    return draw_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture
+def train(images: Path, tmp_path: Path) -> Runs:
+    """Trains tiny networks on them, side by side."""
+    return Runs(images, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration.faults import Runs, draw_images, weights
+from tests.integration.faults import Runs, weights
 
 from isograft.data import cache_build
 from isograft.errors import IsograftError
@@ -22,16 +22,6 @@ from isograft.leftovers import is_leftover
 from isograft.model import Model
 from isograft.run import RunFolder, run_folder
 from isograft.train.callbacks import Checkpoint, History
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture
-def train(images: Path, tmp_path: Path) -> Runs:
-    return Runs(images, tmp_path)
 
 
 @contextmanager

@@ -5,21 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.faults import STORIES, Runs, decision, draw_images, room_for, rows, signalled, weights
+from tests.integration.faults import STORIES, Runs, decision, room_for, rows, signalled, weights
 
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.train import pretrain_costs
 from isograft.train.pretrain_plan import Costs
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture
-def train(images: Path, tmp_path: Path) -> Runs:
-    return Runs(images, tmp_path)
 
 
 @pytest.mark.parametrize("story", STORIES)

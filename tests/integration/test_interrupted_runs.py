@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.faults import STORIES, Runs, at_step, draw_images, signalled, weights
+from tests.integration.faults import STORIES, Runs, at_step, signalled, weights
 
 from isograft.cli import main
 from isograft.errors import RunInterrupted
@@ -20,16 +20,6 @@ from isograft.train.selection import BestOnValidation
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "interrupted-runs.md"
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture
-def train(images: Path, tmp_path: Path) -> Runs:
-    return Runs(images, tmp_path)
 
 
 def ended(words: list[str]) -> Any:

@@ -9,23 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tests.integration.faults import MODULES, STORIES, Runs, decision, diverging, draw_images, rows, signalled, weights
+from tests.integration.faults import MODULES, STORIES, Runs, decision, diverging, rows, signalled, weights
 
 from isograft.errors import IsograftError, RunInterrupted
 from isograft.train import recovery
 from isograft.train.course import Course
 
 VERBS = ["pretrain", "finetune"]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture
-def train(images: Path, tmp_path: Path) -> Runs:
-    return Runs(images, tmp_path)
 
 
 def before(story: str, step: int) -> int:

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
@@ -28,18 +26,6 @@ RUNS = [
     ("finetune", {**SMALL, "init": "scratch", "epochs": 12, "val_fraction": 0.3}),
     ("finetune", {**SMALL, "init": "scratch", "epochs": 12, "strategy": "paper", "batch_size": 16, "backbone": "alzubaidi_light"}),
 ]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "images"
-    for kind in ("a", "b"):
-        (root / kind).mkdir(parents=True)
-        for number in range(24):
-            rng = np.random.default_rng([ord(kind), number])
-            image = rng.normal(120 + 30 * (kind == "b"), 40, size=(40, 40, 3)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(root / kind / f"{number}.png"), image)
-    return root
 
 
 @pytest.mark.parametrize(

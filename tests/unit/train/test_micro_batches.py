@@ -141,5 +141,8 @@ def test_work_is_done_on_as_many_images_as_fit() -> None:
 @pytest.mark.parametrize("images", [3, 5, 7, 21])
 def test_no_part_of_an_odd_number_is_a_single_image_where_batch_norm_needs_two(images: int) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    seen: list[int] = []
+    network[0].register_forward_hook(lambda module, given, out: seen.append(len(out)))
     with in_parts([network], 2):
         network(torch.randn(images, 4)).sum().backward()  # which refuses a single one
+    assert min(seen) >= 2 and sum(seen) == images * (2 if len(seen) > 1 else 1)  # parts are seen once more on the way back
