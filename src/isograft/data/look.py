@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from isograft.data.hashing import cosine_matrix, spectra
 
 LOOK_BYTES = 32
-SAME_LOOK = 24
+SAME_LOOK = 27
 """Two images whose looks differ in at most so many of 256 bits, in the best orientation, are the same picture.
 
-On 400 HAM10000 images re-encoded at quality 50, shrunk to 60 %, mirrored, turned or brightened by a quarter, copies differed in at most
-21 bits; of four million pairs of different lesions one came as close, and it was the same photograph."""
+Of 3,000 HAM10000 images 99.1 % differed in at most so many from themselves as JPEG of quality 50; of 50 million pairs of different
+lesions one came as close, and it was the same photograph. From 28 bits on truly different lesions follow."""
 
 _FREQUENCIES = 20
 _SCALE = 256.0
