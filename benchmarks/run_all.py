@@ -158,7 +158,10 @@ def section(claim: Claim, record: dict[str, Any] | None) -> str:
         return "\n\n".join([*told, "Not run."])
     call = f"python benchmarks/{claim.script} {record['arguments']}".strip()
     took = f", {record['seconds'] / 60:.1f} min" if "seconds" in record else ""
-    told.append(f"`{call}`: {record['began']}{took}; load {record['load_at_start']} at the start, {record['load_at_end']} at the end.")
+    told.append(
+        f"`{call}`: {record['began']}{took}; load {record['load_at_start']} at the start, {record['load_at_end']} at the end; "
+        f"commit {record['machine']['commit']}."
+    )
     if record["failed"]:
         return "\n\n".join([*told, f"**Failed**: {record['failed']}"])
     told += [f"Left out: {one['what']}, because {one['why']}." for one in record["result"].get("skipped", ())]

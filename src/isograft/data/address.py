@@ -20,11 +20,13 @@ class Address:
         part: Which image of the file: empty for an ordinary image, `frame=3` of a DICOM file, `x=...,y=...,size=...,level=...` of a
             slide, the member's name of a tar shard.
         pixel_hash: SHA-256 of the pixels that were there when a manifest was made; None where nobody knows. It is no part of the place.
+        span: Where in a tar shard the image's bytes began when a manifest was made, and how many there were. It is no part of the place.
     """
 
     file: str
     part: str = ""
     pixel_hash: str | None = field(default=None, compare=False)
+    span: tuple[int, int] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, place: Address | Path | str) -> Address:

@@ -95,6 +95,9 @@ def read(place: Address | Path | str, max_pixels: int) -> Pixels:
 def read_unchanged(place: Address | Path | str, max_pixels: int, data: bytes | None = None) -> tuple[Pixels, str]:
     """Decode the image at an address, and make sure that it is the one that the address was made for.
 
+    A member of a tar shard is read from where it lay at ingest: to look for it by its name, the whole shard would be gone through, and of
+    a pool in hundreds of shards not all indexes are kept. Where something else lies there now, it is looked for by its name.
+
     Args:
         place: Where it lies; an address with a `pixel_hash` is held to it.
         max_pixels: As for `read`.
@@ -108,8 +111,22 @@ def read_unchanged(place: Address | Path | str, max_pixels: int, data: bytes | N
         Unreachable: It lies behind a URL and cannot be fetched.
     """
     address = Address.of(place)
+    if data is None and (noted := _where_it_lay(address, max_pixels)):
+        return noted
     pixels = read(address, max_pixels) if data is None else decode_image(data, max_pixels)
     found = pixel_hash(pixels.array)
     if address.pixel_hash not in (None, found):
         raise ReadError("changed", CHANGED)
     return pixels, found
+
+
+def _where_it_lay(address: Address, max_pixels: int) -> tuple[Pixels, str] | None:
+    """The image at the place that was noted at ingest, and its pixel hash; None where that image is not to be had there."""
+    if address.span is None or address.pixel_hash is None:
+        return None
+    try:
+        pixels = decode_image(shards.read_bytes(address.file, *address.span), max_pixels)
+    except ReadError:
+        return None
+    found = pixel_hash(pixels.array)
+    return (pixels, found) if found == address.pixel_hash else None

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -167,12 +168,18 @@ class Manifest:
         return [folder / decode_uri(uri) for uri in self.frame["uri"]]
 
     def addresses(self) -> list[Address]:
-        """Where the image of every row lies, in row order: its file or URL, the part of it, and the hash that its pixels had."""
+        """Where the image of every row lies, in row order: file or URL, part, the hash of its pixels, and its place in a shard."""
         folder = self._folder()
+        spans = self.frame.select(*MEMBER).iter_rows() if set(MEMBER) <= set(self.frame.columns) else repeat((None, None), len(self))
         hashes = self.frame["pixel_hash"] if "pixel_hash" in self.frame.columns else [None] * len(self)
         return [
-            Address(decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)), part_of_uri(uri) if "#" in uri else "", pixels)
-            for uri, pixels in zip(self.frame["uri"], hashes, strict=True)
+            Address(
+                decode_uri(uri) if is_url(uri) else str(folder / decode_uri(uri)),
+                part_of_uri(uri) if "#" in uri else "",
+                pixels,
+                None if span[0] is None else span,
+            )
+            for uri, pixels, span in zip(self.frame["uri"], hashes, spans, strict=True)
         ]
 
     def labels(self) -> NDArray[np.object_]:
