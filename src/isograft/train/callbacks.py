@@ -13,7 +13,7 @@ from isograft import console
 from isograft.errors import IsograftError
 from isograft.leftovers import neighbour
 from isograft.run import RunFolder, sync, write_atomic
-from isograft.train import ranks
+from isograft.train import agreement
 from isograft.train.pace import Pace
 from isograft.train.recovery import keep_sound, require_numbers
 from isograft.train.sharding import whole
@@ -58,7 +58,7 @@ class StepEnd(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Finish the step, of all processes."""
-        figures = ranks.mean_of({name: float(value) for name, value in outputs.items()})
+        figures = agreement.mean_of({name: float(value) for name, value in outputs.items()})
         pl_module.check_loss(figures["loss"])
         pl_module.finish_step(figures)
 
@@ -90,33 +90,33 @@ class Checkpoint(pl.Callback):
         """Count the interval from here; a run that was killed right after it had saved a state has not kept it yet."""
         self.saved_at = time.monotonic()
         if self.is_due(trainer.global_step):
-            ranks.on_first(lambda: self.keep() if self.run.checkpoint.exists() else None)
+            agreement.on_first(lambda: self.keep() if self.run.checkpoint.exists() else None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time. A signal that comes after the processes have agreed is one for the next step."""
         due = self.is_due(trainer.global_step)
         asked = self.save_requested or time.monotonic() - self.saved_at > self.seconds
-        wanted = ranks.largest_of(self.stopped_by if self.stop_requested else int(asked))  # a signal's number, or 1 to save
+        wanted = agreement.largest_of(self.stopped_by if self.stop_requested else int(asked))  # a signal's number, or 1 to save
         if wanted > 1:
             self.request_stop(wanted)
         if due or wanted:
             self.save_requested = False
             self.save(trainer)
         if due:
-            ranks.on_first(self.keep)
+            agreement.on_first(self.keep)
         if wanted > 1:
             self.stopped = trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """No run ends with weights that are not numbers."""
         with whole(trainer):
-            ranks.on_first(lambda: require_numbers(trainer.lightning_module, trainer.global_step))
+            agreement.on_first(lambda: require_numbers(trainer.lightning_module, trainer.global_step))
 
     def save(self, trainer: pl.Trainer) -> None:
         """Gather the state from all processes and let the first write it; weights that are not numbers never replace a good state."""
         with whole(trainer):
             state = trainer._checkpoint_connector.dump_checkpoint()  # trainer.save_checkpoint would write in all of them
-            ranks.on_first(lambda: self._write(trainer, state))
+            agreement.on_first(lambda: self._write(trainer, state))
         self.saved_at = time.monotonic()
 
     def _write(self, trainer: pl.Trainer, state: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from isograft.errors import Diverged, IsograftError, RunInterrupted, Terminated
 from isograft.networks.files import read_torch
 from isograft.networks.sync_norm import synchronised
 from isograft.run import RunFolder
-from isograft.train import ranks
+from isograft.train import agreement, ranks
 from isograft.train.ahead import AheadOnDevice
 from isograft.train.callbacks import Checkpoint, History, ProgressBar, StepEnd
 from isograft.train.memory_notes import take_note
@@ -86,7 +86,7 @@ def run_training(
     with _quiet_lightning(), signals_restored(), _determinism_restored(), synchronised(module, training_device()):
         while True:
             trainer = _trainer([*kept, ProgressBar(pace, batch_size, what), checkpoint], precision, clip, run.path, sharded)
-            exists = ranks.on_first(run.checkpoint.exists)
+            exists = agreement.on_first(run.checkpoint.exists)
             problem = _fit(trainer, module, stream_of, run.checkpoint if resumed and exists else None)
             if problem is None:
                 break

@@ -18,6 +18,7 @@ from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.run import RunFolder
 from isograft.settings import FinetuneSettings
+from isograft.train.agreement import on_first
 from isograft.train.convolutions import decide_convolutions
 from isograft.train.course import adopt_changes
 from isograft.train.engine import training_device
@@ -30,7 +31,6 @@ from isograft.train.partition import Partition, partition
 from isograft.train.precision import decide_precision
 from isograft.train.prepare import Opening, open_training
 from isograft.train.probe import fit_probe
-from isograft.train.ranks import on_first
 from isograft.train.record import save_classifier
 from isograft.train.shared_run import training_run
 from isograft.train.start import Start

@@ -17,10 +17,10 @@ from isograft.networks.heads import Classifier
 from isograft.plan import Plan
 from isograft.run import MEMBERS_FOLDER, RunFolder, write_atomic
 from isograft.settings import FinetuneSettings
+from isograft.train.agreement import on_first
 from isograft.train.callbacks import History
 from isograft.train.fitting import Job, fit, untrained
 from isograft.train.partition import Partition, Rows
-from isograft.train.ranks import on_first
 
 _WEIGHTS = "weights.safetensors"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isograft.run import write_atomic
 from isograft.ssl.gather import rank
-from isograft.train import ranks
+from isograft.train import agreement
 from isograft.train.course import MICRO_BATCH, Course
 
 
@@ -25,10 +25,10 @@ def take_note(course: Course) -> None:
     """Make the change that a note asks for in the plan of all processes, and remove the note."""
     if course.run is None:
         return
-    for step, micro in ranks.on_first(lambda: _read(course)):
+    for step, micro in agreement.on_first(lambda: _read(course)):
         told = f"memory was full at step {step} before: from there on the network sees {micro} of a process's pictures at a time"
         course.change(MICRO_BATCH, step, micro, told)
-    ranks.on_first(lambda: _remove(course))
+    agreement.on_first(lambda: _remove(course))
 
 
 def _read(course: Course) -> list[list[int]]:

@@ -19,7 +19,7 @@ from isograft.data.splits import hold_out, keyed_rank
 from isograft.errors import Diverged, IsograftError
 from isograft.plan import Plan
 from isograft.ssl.monitor import collapsed, effective_rank, embedding_std, knn_probe
-from isograft.train import ranks
+from isograft.train import agreement
 from isograft.train.callbacks import History
 from isograft.train.micro_batches import as_many_as_fit
 from isograft.train.sharding import whole
@@ -53,7 +53,7 @@ class EmbeddingMonitor(pl.Callback):
             return  # the end is measured by `remeasure`
         with whole(trainer):
             network, step = pl_module.method.export_backbone(), trainer.global_step
-            ranks.on_first(lambda: self.measure(embed(network, self.images, self.rows, self.preprocess, pl_module.device), step))
+            agreement.on_first(lambda: self.measure(embed(network, self.images, self.rows, self.preprocess, pl_module.device), step))
 
     def remeasure(self, network: nn.Module) -> None:
         """Measure the network that is kept, whose batch statistics have changed since the last step."""

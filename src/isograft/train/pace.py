@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from isograft import console
 from isograft.plan import Plan
 from isograft.run import RunFolder
-from isograft.train import ranks
+from isograft.train import agreement
 from isograft.train.standstill import Standstill
 
 CHECKS = 20
@@ -114,7 +114,7 @@ class TimeLimit(pl.Callback):
 
     def check(self, step: int) -> None:
         """Change the number of steps when the run so far, all that surrounds the steps included, says that it would end at another time."""
-        decided = ranks.on_first(lambda: self._decide(step))
+        decided = agreement.on_first(lambda: self._decide(step))
         if decided is not None:
             left, reason = decided
             self.pace.replan(step, left, reason)

@@ -18,7 +18,7 @@ from isograft.plan import Edits, Plan
 from isograft.run import RunFolder
 from isograft.settings import TrainingSettings
 from isograft.settings.training import CACHE_LIMIT_GB
-from isograft.train.ranks import on_first_of_machine, require_same
+from isograft.train.agreement import on_first_of_machine, require_same
 from isograft.train.start import Start, open_start
 from isograft.train.views import plan_image_size
 

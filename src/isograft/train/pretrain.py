@@ -24,6 +24,7 @@ from isograft.run import RunFolder
 from isograft.settings import PretrainSettings
 from isograft.ssl.gather import rank, world_size
 from isograft.ssl.method import Method, build_method
+from isograft.train.agreement import on_first
 from isograft.train.callbacks import History
 from isograft.train.convolutions import apply_convolutions, decide_convolutions
 from isograft.train.course import Course, adopt_changes
@@ -35,7 +36,6 @@ from isograft.train.prepare import Opening, open_training
 from isograft.train.pretrain_costs import measure_costs
 from isograft.train.pretrain_module import PretrainModule
 from isograft.train.pretrain_plan import plan_steps, plan_training, time_limit
-from isograft.train.ranks import on_first
 from isograft.train.record import save_backbone
 from isograft.train.schedule import ResolutionSchedule, parse_schedule, seed_step
 from isograft.train.sharding import decide_parallel, is_sharded

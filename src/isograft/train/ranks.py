@@ -1,28 +1,26 @@
-"""Several processes that train one network: how they meet, agree, and end.
+"""Several processes that train one network: how they meet, and how they end together.
 
-The processes are started from outside, by `torchrun` or `srun`. What they tell each other besides gradients is JSON, over gloo.
+The processes are started from outside, by `torchrun` or `srun`. How they agree in between: `isograft.train.agreement`.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from isograft import console
-from isograft.errors import Diverged, IsograftError, RunInterrupted, ToldElsewhere, interruption_code
+from isograft.errors import IsograftError, RunInterrupted, ToldElsewhere, interruption_code
 from isograft.train.launch import Ranks, ranks_of, srun_address
 
-T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """How long the others wait while the first process of a machine decodes a pool."""
 
@@ -142,6 +140,11 @@ def _launch(ranks: Ranks, place: Any) -> str:
     return f"{ranks.launch}, {place.compare_set('isograft-launch', '', uuid.uuid4().hex).decode()}"
 
 
+def control() -> Any:
+    """The gloo group over which the processes agree; None for a process that is alone."""
+    return _control
+
+
 def local_rank() -> int:
     """Number of this process on its machine, 0 when it is alone."""
     return here().local_rank if dist.is_available() and dist.is_initialized() else 0
@@ -173,115 +176,3 @@ def lightning_plugins() -> list[Any]:
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     return [LightningEnvironment() if _control is None else TorchElasticEnvironment()]
-
-
-def on_first(work: Callable[[], T]) -> T:
-    """Let the first process do something; all get the result, or the error.
-
-    Args:
-        work: Returns what JSON can hold.
-
-    Raises:
-        IsograftError: What the first process raised.
-        Diverged: The same in all, who can go back together.
-    """
-    if _control is None:
-        return work()
-    answer: tuple[T | None, Exception | None] = (None, None)
-    if dist.get_rank() == 0:
-        try:
-            answer = (work(), None)
-        except Exception as error:  # whatever it is, the others wait to hear of it
-            answer = (None, error)
-    result, problem = answer
-    code = getattr(problem, "exit_code", IsograftError.exit_code)
-    told = _broadcast([result, None if problem is None else str(problem), code, isinstance(problem, Diverged)])
-    if problem is not None:
-        raise problem
-    if told[3]:
-        raise Diverged(told[1])
-    if told[1] is not None:
-        raise ToldElsewhere(told[1], told[2])
-    returned: T = told[0]
-    return returned
-
-
-def on_first_of_machine(work: Callable[[], T]) -> T:
-    """Let the first process of every machine do something that leaves files behind, then the others, who find them.
-
-    Raises:
-        IsograftError: What this or another process raised.
-    """
-    if _control is None:
-        return work()
-    result: list[T] = []
-    for turn in (True, False):
-        problem: IsograftError | None = None
-        if (local_rank() == 0) is turn:
-            try:
-                result.append(work())
-            except IsograftError as error:
-                problem = error
-        all_or_none(problem)
-    return result[0]
-
-
-def any_of(asked: bool) -> bool:
-    """Whether it is so for one of the processes at least; all get the same answer."""
-    return largest_of(int(asked)) > 0
-
-
-def largest_of(number: int) -> int:
-    """The largest of the numbers that the processes give; all get the same."""
-    if _control is None:
-        return number
-    largest = torch.tensor([number])
-    dist.all_reduce(largest, dist.ReduceOp.MAX, group=_control)
-    return int(largest)
-
-
-def mean_of(figures: dict[str, float]) -> dict[str, float]:
-    """Means over the processes, of figures that all have under the same names."""
-    if _control is None:
-        return figures
-    values = torch.tensor(list(figures.values()), dtype=torch.float64)
-    dist.all_reduce(values, group=_control)
-    return dict(zip(figures, (values / dist.get_world_size()).tolist(), strict=True))
-
-
-def require_same(value: str, what: str) -> None:
-    """Check that all processes see the same as the first.
-
-    Raises:
-        IsograftError: One does not.
-    """
-    if _control is None:
-        return
-    other = IsograftError(f"process {dist.get_rank()} sees another {what} than process 0; give all machines the same")
-    all_or_none(other if on_first(lambda: value) != value else None)
-
-
-def all_or_none(problem: IsograftError | None) -> None:
-    """Raise in all processes when one of them has a problem; the one whose problem it is says so.
-
-    Raises:
-        IsograftError: The problem of this process.
-        ToldElsewhere: That of another.
-    """
-    if _control is None:
-        if problem is not None:
-            raise problem
-        return
-    if any_of(problem is not None):
-        raise problem or ToldElsewhere("another process cannot go on", IsograftError.exit_code)
-
-
-def _broadcast(value: Any) -> Any:
-    """What the first process holds, as JSON."""
-    content = torch.tensor(list(json.dumps(value).encode()) if dist.get_rank() == 0 else [], dtype=torch.uint8)
-    size = torch.tensor([len(content)])
-    dist.broadcast(size, 0, group=_control)
-    if dist.get_rank() > 0:
-        content = torch.empty(int(size), dtype=torch.uint8)
-    dist.broadcast(content, 0, group=_control)
-    return json.loads(bytes(content.tolist()))

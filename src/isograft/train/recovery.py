@@ -21,7 +21,7 @@ from isograft.errors import Diverged
 from isograft.leftovers import neighbour
 from isograft.networks.files import read_torch
 from isograft.run import RunFolder
-from isograft.train import ranks
+from isograft.train import agreement
 from isograft.train.course import LR_SCALE, Course
 
 MOST_RETURNS = 2
@@ -105,7 +105,7 @@ class Recovery:
         rate = f"lower --lr (now {self.course.plan['lr']:.2g})"
         if self.course.returns >= MOST_RETURNS:
             raise Diverged(f"{problem}, after the rates were halved {MOST_RETURNS} times; the last good state is kept in --out: {rate}")
-        step = ranks.on_first(self._choose)
+        step = agreement.on_first(self._choose)
         if step == 0:
             self._to_start()
         scale = 0.5 * self.course.lr_scale(at)

@@ -13,7 +13,7 @@ from isograft.data.preprocess import Preprocess
 from isograft.errors import Diverged
 from isograft.networks.heads import Classifier
 from isograft.plan import Plan
-from isograft.train import ranks
+from isograft.train import agreement
 from isograft.train.callbacks import History
 from isograft.train.monitoring import embed
 from isograft.train.validation import Validation
@@ -60,7 +60,7 @@ class BestOnValidation(pl.Callback):
     def _score(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.validation is None:
             return
-        figures = ranks.on_first(lambda: self._figures(pl_module, trainer.global_step))
+        figures = agreement.on_first(lambda: self._figures(pl_module, trainer.global_step))
         self.history.add(trainer.global_step, trainer.global_step / self.per_epoch, "val", **figures)
         if not self.best or (figures["val_macro_f1"], -figures["val_loss"]) > (self.best["val_macro_f1"], -self.best["val_loss"]):
             self.best = {"step": trainer.global_step, **figures}

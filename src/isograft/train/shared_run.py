@@ -12,8 +12,9 @@ from isograft import console
 from isograft.errors import IsograftError
 from isograft.run import RunFolder, run_folder
 from isograft.settings import TrainingSettings
+from isograft.train.agreement import all_or_none, on_first
 from isograft.train.launch import Ranks
-from isograft.train.ranks import all_or_none, joined, on_first
+from isograft.train.ranks import joined
 from isograft.train.threads import computing_as_begun
 
 

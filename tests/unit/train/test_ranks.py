@@ -1,8 +1,6 @@
-"""How several processes agree, and which of them speaks."""
+"""How several processes meet, and which of them speaks when they end."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
@@ -16,15 +14,8 @@ class RunFailed(IsograftError):
     exit_code = 3
 
 
-def test_alone_everything_is_done_here() -> None:
-    assert ranks.on_first(lambda: json.loads("[1]")) == [1]
-    assert ranks.on_first_of_machine(lambda: 2) == 2
-    assert ranks.any_of(True) and not ranks.any_of(False)
-    assert ranks.mean_of({"loss": 0.5}) == {"loss": 0.5}
-    assert ranks.lightning_options() == {"devices": 1}
-
-
 def test_alone_lightning_looks_for_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ranks.lightning_options() == {"devices": 1}
     for name, value in {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
     assert [plugin.creates_processes_externally for plugin in ranks.lightning_plugins()] == [False]
