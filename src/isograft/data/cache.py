@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import polars as pl
 
 from isograft.console import warn
 from isograft.data.cache_build import GIGABYTE, JPEG_SHARE, SUFFIX, Entry, build_cache_file, bytes_needed
@@ -99,15 +100,14 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
             IsograftError: a file cannot be decoded any more, or its pixels have changed since ingest;
                 or the folder cannot be written or has no room.
         """
-        hashes = manifest.frame["pixel_hash"].to_list()
-        if not all(hashes):
-            row = [bool(value) for value in hashes].index(False)
+        hashes = manifest.frame["pixel_hash"]
+        if hashes.null_count():
+            row = hashes.is_null().arg_max()
             raise IsograftError(f"row {row} of the manifest has no pixel_hash; use only rows whose status is ok")
-        slot_of = {value: slot for slot, value in enumerate(sorted(set(hashes)))}
-        slots = np.array([slot_of[value] for value in hashes], np.int64)
-        first_rows = np.unique(slots, return_index=True)[1].tolist()
+        slots = hashes.rank("dense").cast(pl.Int64).to_numpy() - 1
+        first_rows = _first_rows(manifest)
         coded = bytes_needed(manifest, first_rows, preprocess) > limit_gb * GIGABYTE
-        key = _CacheKey(tuple(slot_of), preprocess.working_size, coded)
+        key = _CacheKey(tuple(hashes[first_rows]), preprocess.working_size, coded)
         path, originals = key.path(cache_dir), Originals(manifest, first_rows, preprocess, coded)
         if path.exists():
             try:
@@ -151,8 +151,13 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
 
 def exceeds(manifest: Manifest, preprocess: Preprocess, limit_gb: float) -> bool:
     """Whether a cache of these images would take more than the limit, even as JPEG."""
-    rows = manifest.frame.select("pixel_hash").with_row_index().unique("pixel_hash", keep="first")["index"].to_list()
-    return bytes_needed(manifest, rows, preprocess) * JPEG_SHARE > limit_gb * GIGABYTE
+    return bytes_needed(manifest, _first_rows(manifest), preprocess) * JPEG_SHARE > limit_gb * GIGABYTE
+
+
+def _first_rows(manifest: Manifest) -> list[int]:
+    """The first row of every distinct image, in the order of their hashes: int (slots,)."""
+    distinct = manifest.frame.select("pixel_hash").with_row_index("row").unique("pixel_hash", keep="first").sort("pixel_hash")
+    return distinct["row"].to_list()
 
 
 def _tail(key: _CacheKey, entries: Iterable[Entry]) -> bytes:

@@ -107,9 +107,10 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def bytes_needed(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess) -> int:
     """Size of a cache of these rows, uncoded."""
-    heights, widths = manifest.frame["height"].to_list(), manifest.frame["width"].to_list()
-    shapes = [preprocess.working_shape(heights[row], widths[row]) for row in rows]
-    return sum(height * width * 3 for height, width in shapes) + 32 * len(rows) + 128
+    sides = manifest.frame.select("height", "width")[rows].group_by("height", "width").len()
+    shapes = [(*preprocess.working_shape(height, width), count) for height, width, count in sides.iter_rows()]
+    needed: int = sum(height * width * 3 * count for height, width, count in shapes) + 32 * len(rows) + 128
+    return needed
 
 
 def _decoded(manifest: Manifest, rows: Sequence[int], preprocess: Preprocess, threads: int, coded: bool) -> Iterator[Stored]:
