@@ -201,7 +201,7 @@ def options() -> argparse.Namespace:
     asked.add_argument("--networks", nargs="+", default=["resnet50", "vit_tiny_patch16_224"])
     asked.add_argument("--batch-size", type=int, default=16)
     asked.add_argument("--steps", type=int, default=4)
-    asked.add_argument("--search", type=int, nargs="+", default=[100_000, 300_000], help="images searched for near-duplicates, two sizes")
+    asked.add_argument("--search", type=int, nargs="+", default=[300_000, 1_000_000], help="images searched for near-duplicates, two sizes")
     asked.add_argument("--measured", type=Path, help="JSON of an earlier run, whose figures per image are taken")
     asked.add_argument("--pool", type=int, default=10_000_000, help="images asked about")
     asked.add_argument("--epochs", type=float, default=100)

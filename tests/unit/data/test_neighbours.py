@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from isograft.data import neighbours
 from isograft.data.hashing import perceptual_distance, variants
 from isograft.data.neighbours import REACH, within
 
@@ -21,6 +22,13 @@ def found(queries: np.ndarray, targets: np.ndarray, distance: int) -> dict[tuple
     return pairs
 
 
+@pytest.fixture(params=["few targets", "many targets"], autouse=True)
+def words(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever words the hashes are cut into."""
+    monkeypatch.setattr(neighbours, "MANY", 10**9 if request.param == "few targets" else 0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(WORDS, WORDS, st.integers(0, REACH))
 def test_pairs_are_those_of_the_pairwise_distance(queries: list[int], targets: list[int], distance: int) -> None:
     expected = {
