@@ -44,7 +44,7 @@ def test_a_signal_that_comes_after_the_processes_have_agreed_is_one_for_the_next
         return number
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.ranks, "largest_of", agreed)
+        patch.setattr(callbacks.agreement, "largest_of", agreed)
         assert not after(checkpoint, 3).should_stop
     assert not checkpoint.stopped and checkpoint.saved == []  # type: ignore[attr-defined]
     assert after(checkpoint, 4).should_stop and checkpoint.stopped
@@ -52,5 +52,5 @@ def test_a_signal_that_comes_after_the_processes_have_agreed_is_one_for_the_next
 
 
 def test_a_stop_that_another_process_was_asked_for_is_one_for_all(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks.ranks, "largest_of", lambda number: int(signal.SIGTERM))
+    monkeypatch.setattr(callbacks.agreement, "largest_of", lambda number: int(signal.SIGTERM))
     assert after(checkpoint, 3).should_stop and checkpoint.stopped and checkpoint.stopped_by == signal.SIGTERM
