@@ -48,11 +48,12 @@ class _Words:
         """What to change of a word to get all values up to `radius` bits away."""
         return np.array([sum(1 << bit for bit in bits) for size in range(self.radius + 1) for bits in combinations(range(self.bits), size)])
 
-    def of(self, hashes: Hashes, word: int) -> NDArray[np.uint32]:
-        """One word of every hash: its bits side by side."""
-        found = np.zeros(hashes.shape, np.uint32)
+    def of(self, hashes: Hashes, word: int) -> NDArray[np.unsignedinteger]:
+        """One word of every hash: its bits side by side, in the smallest type that holds them, as 16 bits are sorted by counting."""
+        kind = np.min_scalar_type((1 << self.bits) - 1).type
+        found = np.zeros(hashes.shape, kind)
         for place, bit in enumerate(range(word, 64, self.count)):
-            found |= ((hashes >> np.uint64(bit)) & np.uint64(1)).astype(np.uint32) << np.uint32(place)
+            found |= ((hashes >> np.uint64(bit)) & np.uint64(1)).astype(kind) << kind(place)
         return found
 
 
