@@ -105,7 +105,7 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
             row = hashes.is_null().arg_max()
             raise IsograftError(f"row {row} of the manifest has no pixel_hash; use only rows whose status is ok")
         slots = hashes.rank("dense").cast(pl.Int64).to_numpy() - 1
-        first_rows = _first_rows(manifest)
+        first_rows = np.unique(slots, return_index=True)[1].tolist()
         coded = bytes_needed(manifest, first_rows, preprocess) > limit_gb * GIGABYTE
         key = _CacheKey(tuple(hashes[first_rows]), preprocess.working_size, coded)
         path, originals = key.path(cache_dir), Originals(manifest, first_rows, preprocess, coded)
@@ -151,13 +151,8 @@ class ImageCache(Sequence["NDArray[np.uint8]"]):
 
 def exceeds(manifest: Manifest, preprocess: Preprocess, limit_gb: float) -> bool:
     """Whether a cache of these images would take more than the limit, even as JPEG."""
-    return bytes_needed(manifest, _first_rows(manifest), preprocess) * JPEG_SHARE > limit_gb * GIGABYTE
-
-
-def _first_rows(manifest: Manifest) -> list[int]:
-    """The first row of every distinct image, in the order of their hashes: int (slots,)."""
-    distinct = manifest.frame.select("pixel_hash").with_row_index("row").unique("pixel_hash", keep="first").sort("pixel_hash")
-    return distinct["row"].to_list()
+    rows = manifest.frame.select("pixel_hash").with_row_index().unique("pixel_hash", keep="first")["index"].to_list()
+    return bytes_needed(manifest, rows, preprocess) * JPEG_SHARE > limit_gb * GIGABYTE
 
 
 def _tail(key: _CacheKey, entries: Iterable[Entry]) -> bytes:
