@@ -27,5 +27,10 @@ def test_alone_a_problem_is_raised_as_it_is() -> None:
     agreement.all_or_none(None)
 
 
-def test_alone_there_is_nobody_who_sees_something_else() -> None:
+def test_alone_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for name in ("all_reduce", "broadcast", "get_rank", "get_world_size"):
+        monkeypatch.setattr(agreement.dist, name, lambda *_, name=name, **__: asked.append(name))
     agreement.require_same("a", "list of images")
+    agreement.all_or_none(None)
+    assert (agreement.on_first(lambda: 1), agreement.any_of(False), asked) == (1, False, [])
