@@ -153,9 +153,7 @@ def test_the_costs_of_a_large_pool_are_multiplied_from_measured_ones_and_asked_a
     photographs: Path, tmp_path: Path
 ) -> None:
     figures = result("sizing.py", tmp_path, "--images", str(photographs), "--price", "this machine=2")
-    costs = {name: cost for kind in ("bytes", "core_seconds") for name, cost in figures["per_image"][kind].items()}
-    differences = {name: costs.pop(name) for name in ("manifest", "ingest")}  # of a few images, on a busy machine: none, perhaps
-    assert all(cost > 0 for cost in costs.values()) and all(cost >= 0 for cost in differences.values())
+    assert all(cost > 0 for kind in ("bytes", "core_seconds") for cost in figures["per_image"][kind].values())
     (row,) = [row for row in figures["training"] if row["hardware"] == "this machine"]
     seconds = figures["per_image"]["networks"]["test_resnet"]["seconds"]
     assert row["hours"] == pytest.approx(10_000_000 * 100 * seconds / 3600, rel=0.01) and row["money"] == pytest.approx(
