@@ -166,6 +166,13 @@ def test_the_costs_of_a_large_pool_are_multiplied_from_measured_ones_and_asked_a
     assert again["storage"][0]["gb"] == pytest.approx(figures["storage"][0]["gb"] / 10, rel=0.01)
 
 
+def test_how_far_the_looks_of_copies_lie_is_told_by_kind_and_bound(photographs: Path, tmp_path: Path) -> None:
+    figures = result("look_distance.py", tmp_path, "--images", str(photographs))
+    by_kind = {row["copies"]: row for row in figures["copies"]}
+    assert by_kind["mirrored"][f"found within {figures['same_look']}"] == 1 and by_kind["mirrored"]["median"] < 10
+    assert set(figures["pairs_of_different_groups"].values()) == {0}
+
+
 def test_all_benchmarks_run_one_after_the_other_and_what_has_finished_is_kept(tmp_path: Path) -> None:
     command = ("run_all.py", "--quick", "--only", "intervals", "startup", "--work", str(tmp_path), "--peers", "/nobody")
     first = run(*command)
